@@ -1,0 +1,1 @@
+# Completed with the export of targets.

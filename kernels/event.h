@@ -1,0 +1,36 @@
+#pragma once
+
+#include <memory>
+
+#include "kernels/device.h"
+
+namespace flex {
+
+class Stream;
+
+/// A point in a stream's work that other streams (or the host) can wait for. Reusable: each record() moves it.
+/// Must outlive the work that waits for it.
+class Event {
+ public:
+  explicit Event(Device device);
+  ~Event();
+  Event(Event&&) noexcept;
+  Event& operator=(Event&&) noexcept;
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  /// Blocks the host until the last recorded point is reached. On the CPU, rethrows what the recording stream
+  /// failed with; an event that was never recorded is done.
+  void wait_blocking() const;
+  /// True once the last recorded point is reached.
+  [[nodiscard]] bool done() const;
+  /// The cudaEvent_t, or null on the CPU.
+  [[nodiscard]] void* native() const;
+
+ private:
+  friend class Stream;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace flex

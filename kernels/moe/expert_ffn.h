@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "kernels/stream.h"
+#include "kernels/tensor.h"
+
+/// The experts: L feed-forward nets on R rows each. M model dim, F hidden columns held here (all H of them, or a slice).
+/// Rows of an expert are contiguous; experts may be a stride apart (a chunk of a larger buffer).
+/// @source numerics.md "Experts"
+namespace flex {
+
+enum class Activation : std::uint8_t { kGelu, kRelu, kSilu };
+enum class FfnKind : std::uint8_t {
+  kStandard,  ///< y = act(x fc1_w^T + fc1_bias) fc2_w + fc2_bias
+  kGated,     ///< SwiGLU: y = (silu(x w1^T) * (x w2^T)) w3
+};
+[[nodiscard]] std::string_view name(Activation activation);
+[[nodiscard]] std::optional<Activation> parse_activation(std::string_view text);  ///< gelu, relu, silu
+[[nodiscard]] std::string_view name(FfnKind kind);
+[[nodiscard]] std::optional<FfnKind> parse_ffn_kind(std::string_view text);  ///< standard, gated
+
+/// Weights of the L experts, or of a hidden slice of them. `View` is ConstTensorView for parameters, TensorView for
+/// gradients. Biases may be left out.
+template <class View>
+struct ExpertParameters {
+  View fc1_w;     ///< (L, F, M); w1 when gated
+  View up_w;      ///< (L, F, M); w2, only when gated
+  View fc2_w;     ///< (L, F, M), not transposed; w3 when gated
+  View fc1_bias;  ///< (L, F)
+  View fc2_bias;  ///< (L, B): columns [fc2_bias_begin, fc2_bias_begin + B) of the output's bias; entries past column M are
+                  ///< padding and ignored
+};
+
+struct ExpertFfnArgs {
+  FfnKind kind = FfnKind::kStandard;
+  Activation activation = Activation::kGelu;  ///< ignored when gated
+  ExpertParameters<ConstTensorView> weights;
+  std::int64_t fc2_bias_begin = 0;
+  ConstTensorView x;  ///< (L, R, M)
+  TensorView hidden;  ///< (L, R, F) out: pre-activation of fc1 (of w1), kept for the backward pass
+  TensorView up;      ///< (L, R, F) out: x w2^T, only when gated
+  TensorView activated;  ///< (L, R, F) out: what multiplies fc2_w; may be `hidden` itself when nothing is kept
+  TensorView y;       ///< (L, R, M)
+};
+void expert_ffn(const ExpertFfnArgs& args, Stream& stream);
+
+struct ExpertFfnBackwardDataArgs {
+  FfnKind kind = FfnKind::kStandard;
+  Activation activation = Activation::kGelu;
+  ExpertParameters<ConstTensorView> weights;
+  ConstTensorView dy;      ///< (L, R, M)
+  ConstTensorView hidden;  ///< (L, R, F) from the forward pass
+  ConstTensorView up;      ///< (L, R, F), only when gated
+  TensorView dhidden;      ///< (L, R, F) out: gradient of `hidden`; needed by the weight gradients
+  TensorView dup;          ///< (L, R, F) out, only when gated
+  TensorView dx;           ///< (L, R, M)
+};
+/// Gradient of the rows: may run chunk by chunk.
+void expert_ffn_backward_data(const ExpertFfnBackwardDataArgs& args, Stream& stream);
+
+struct ExpertFfnBackwardWeightsArgs {
+  FfnKind kind = FfnKind::kStandard;
+  Activation activation = Activation::kGelu;
+  ConstTensorView x;        ///< (L, R, M), all rows of the pass
+  ConstTensorView dy;       ///< (L, R, M)
+  ConstTensorView hidden;   ///< (L, R, F)
+  ConstTensorView up;       ///< (L, R, F), only when gated
+  ConstTensorView dhidden;  ///< (L, R, F)
+  ConstTensorView dup;      ///< (L, R, F), only when gated
+  TensorView activated;     ///< (L, R, F): scratch that is overwritten with the activation; may be `hidden`'s memory
+  std::int64_t fc2_bias_begin = 0;
+  ExpertParameters<TensorView> gradients;  ///< overwritten with sums over the rows; a bias that is left out is not computed;
+                                           ///< padding of fc2_bias gets zeros
+};
+/// Gradients of the weights over all rows at once, so that the pipeline degree changes no bit of them.
+void expert_ffn_backward_weights(const ExpertFfnBackwardWeightsArgs& args, Stream& stream);
+
+template <class T>
+void expert_ffn_cpu(const ExpertFfnArgs& args);
+template <class T>
+void expert_ffn_backward_data_cpu(const ExpertFfnBackwardDataArgs& args);
+template <class T>
+void expert_ffn_backward_weights_cpu(const ExpertFfnBackwardWeightsArgs& args);
+
+}  // namespace flex

@@ -1,0 +1,75 @@
+#pragma once
+
+#include "kernels/stream.h"
+#include "kernels/tensor.h"
+
+/// The gate: one logit per (token, expert). T tokens, M model dim, E experts, P projection dim. Weights, logits
+/// and all arithmetic are in gate_dtype(x.dtype): double for double, fp32 (never TF32) for the rest.
+/// All functions throw InputError for shapes or types that disagree, run on the stream's device and may return
+/// before the work is done. @source numerics.md "Gate"; Tutel's LinearTopKGate and CosineTopKGate.
+namespace flex {
+
+struct LinearGateArgs {
+  ConstTensorView x;       ///< (T, M)
+  ConstTensorView weight;  ///< (E, M)
+  TensorView logits;       ///< (T, E)
+};
+/// logits = x weight^T.
+void linear_gate(const LinearGateArgs& args, Stream& stream);
+
+struct LinearGateBackwardArgs {
+  ConstTensorView x;        ///< (T, M)
+  ConstTensorView weight;   ///< (E, M)
+  ConstTensorView dlogits;  ///< (T, E)
+  TensorView dweight;       ///< (E, M), overwritten with dlogits^T x
+  TensorView dx;            ///< (T, M) in x's type, dlogits weight
+  bool accumulate_dx = false;  ///< adds to dx instead of overwriting it
+};
+void linear_gate_backward(const LinearGateBackwardArgs& args, Stream& stream);
+
+/// exp(min(temperature, ln 100)) is the largest scale of the cosine gate.
+inline constexpr double kMaxCosineScale = 100.0;
+/// Floor of the norms that the cosine gate divides by.
+inline constexpr double kCosineNormFloor = 1e-12;
+
+struct CosineGateArgs {
+  ConstTensorView x;                ///< (T, M)
+  ConstTensorView projector_weight; ///< (P, M)
+  ConstTensorView projector_bias;   ///< (P)
+  ConstTensorView sim_matrix;       ///< (P, E)
+  ConstTensorView temperature;      ///< (1)
+  TensorView projected;             ///< (T, P) out, kept for the backward pass: x projector_weight^T + bias
+  TensorView normalized_sim;        ///< (P, E) out, kept for the backward pass: columns of sim_matrix over their norms
+  TensorView logits;                ///< (T, E)
+};
+/// p = x W^T + b; logits[t,e] = <p[t]/|p[t]|, S[:,e]/|S[:,e]|> exp(min(temperature, ln 100)).
+void cosine_gate(const CosineGateArgs& args, Stream& stream);
+
+struct CosineGateBackwardArgs {
+  ConstTensorView x;
+  ConstTensorView projector_weight;
+  ConstTensorView sim_matrix;
+  ConstTensorView temperature;
+  ConstTensorView projected;       ///< (T, P) from the forward pass
+  ConstTensorView normalized_sim;  ///< (P, E) from the forward pass
+  ConstTensorView dlogits;         ///< (T, E)
+  TensorView dprojected;           ///< (T, P) scratch
+  TensorView dprojector_weight;    ///< (P, M) overwritten
+  TensorView dprojector_bias;      ///< (P) overwritten
+  TensorView dsim_matrix;          ///< (P, E) overwritten
+  TensorView dtemperature;         ///< (1) overwritten; zero where the clamp binds
+  TensorView dx;                   ///< (T, M) in x's type
+  bool accumulate_dx = false;
+};
+void cosine_gate_backward(const CosineGateBackwardArgs& args, Stream& stream);
+
+template <class T>
+void linear_gate_cpu(const LinearGateArgs& args);
+template <class T>
+void linear_gate_backward_cpu(const LinearGateBackwardArgs& args);
+template <class T>
+void cosine_gate_cpu(const CosineGateArgs& args);
+template <class T>
+void cosine_gate_backward_cpu(const CosineGateBackwardArgs& args);
+
+}  // namespace flex
