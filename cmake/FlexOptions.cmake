@@ -33,8 +33,9 @@ if(NOT FLEX_CUDA STREQUAL "OFF")
 endif()
 
 if(NOT FLEX_MPI STREQUAL "OFF")
-  find_package(MPI COMPONENTS C QUIET)
-  if(MPI_C_FOUND)
+  set(MPI_CXX_SKIP_MPICXX TRUE)  # the C interface, without the withdrawn C++ bindings
+  find_package(MPI COMPONENTS CXX QUIET)
+  if(MPI_CXX_FOUND)
     set(FLEX_HAS_MPI TRUE)
   elseif(FLEX_MPI STREQUAL "ON")
     message(FATAL_ERROR "FLEX_MPI=ON, but no MPI was found. Install libopenmpi-dev and openmpi-bin, or use -DFLEX_MPI=OFF.")
