@@ -26,8 +26,11 @@ class Arena {
   [[nodiscard]] std::int64_t mark() const { return used_bytes_; }
   /// Gives back what was taken since mark(); a no-op while the arena still grows.
   void rewind(std::int64_t mark);
-  /// Gives everything back. Queued work that uses it must have run, or be ordered before what comes next.
+  /// Gives everything back. Queued work that uses it must have run if merges_on_reset(), and otherwise be
+  /// ordered before what comes next.
   void reset();
+  /// True if reset() would return memory to the device.
+  [[nodiscard]] bool merges_on_reset() const { return blocks_.size() > 1; }
   /// Makes one block of at least `bytes`, so that the first round need not grow. Only while nothing is taken.
   void reserve(std::int64_t bytes);
 

@@ -8,8 +8,8 @@ namespace flex {
 
 class Stream;
 
-/// A point in a stream's work that other streams (or the host) can wait for. Reusable: each record() moves it.
-/// Must outlive the work that waits for it.
+/// A point in a stream's work that other streams (or the host) can wait for. Reusable: each record() moves
+/// it. Must outlive the work that waits for it.
 class Event {
  public:
   explicit Event(Device device);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <memory>
 #include <new>
 #include <type_traits>
@@ -18,8 +19,7 @@ class HostTask {
 
   HostTask() = default;
   template <class F>
-    requires(!std::is_same_v<std::decay_t<F>, HostTask>)
-  explicit HostTask(F&& function) {
+  requires(!std::is_same_v<std::decay_t<F>, HostTask>) explicit HostTask(F&& function) {
     using Stored = std::decay_t<F>;
     static_assert(sizeof(Stored) <= kCapacityBytes, "capture fewer or smaller views");
     static_assert(std::is_nothrow_move_constructible_v<Stored>);
@@ -82,12 +82,20 @@ class Stream {
   /// The cudaStream_t, or null on the CPU.
   [[nodiscard]] void* native() const;
 
-  /// Queues host work on a CPU stream. If it throws, the stream has failed: later work is skipped, events that
-  /// it records pass the failure on, and the next synchronize_blocking() rethrows it.
+  /// Queues host work on a CPU stream. If it throws, the stream has failed: later work is skipped, events
+  /// that it records pass the failure on, and the next synchronize_blocking() rethrows it.
   template <class F>
   void enqueue(F&& function) {
     push(HostTask(std::forward<F>(function)));
   }
+
+  /// Queues work that runs only if the stream has failed by then, e.g. to tell peers. CPU streams only.
+  template <class F>
+  void enqueue_on_failure(F&& function) {
+    push_on_failure(HostTask(std::forward<F>(function)));
+  }
+  /// What the stream failed with and nobody has collected yet, or null.
+  [[nodiscard]] std::exception_ptr failure() const;
 
   /// Marks the end of the work queued so far.
   void record(Event& event);
@@ -100,6 +108,7 @@ class Stream {
   struct Impl;
   explicit Stream(std::unique_ptr<Impl> impl);
   void push(HostTask task);
+  void push_on_failure(HostTask task);
   std::unique_ptr<Impl> impl_;
 };
 

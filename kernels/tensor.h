@@ -64,8 +64,7 @@ struct BasicTensorView {
   constexpr BasicTensorView(Void* data_in, DType dtype_in, Shape shape_in, Device device_in = Device::cpu())
       : data(data_in), dtype(dtype_in), device(device_in), shape(shape_in), outer_stride(shape_in.inner()) {}
   // NOLINTNEXTLINE(google-explicit-constructor): mutable to const, as for pointers
-  constexpr BasicTensorView(const BasicTensorView<void>& other)
-    requires std::is_const_v<Void>
+  constexpr BasicTensorView(const BasicTensorView<void>& other) requires std::is_const_v<Void>
       : data(other.data),
         dtype(other.dtype),
         device(other.device),
@@ -164,7 +163,8 @@ class Tensor {
   Device device_;
 };
 
-/// Alignment of every allocation of a Tensor or an Arena, in bytes: a cache-line pair, and more than any vector load.
+/// Alignment of every allocation of a Tensor or an Arena, in bytes: a cache-line pair, and more than any
+/// vector load.
 inline constexpr std::int64_t kAlignmentBytes = 256;
 
 /// Raw memory of `device`, aligned to kAlignmentBytes; null for zero bytes. @throws DeviceError.
@@ -172,7 +172,8 @@ inline constexpr std::int64_t kAlignmentBytes = 256;
 /// Returns memory of allocate_bytes. Never throws; a failure is logged.
 void free_bytes(Device device, void* data) noexcept;
 
-/// Copies between any two devices and waits until it is done; shapes and types must agree. @throws InputError, DeviceError.
+/// Copies between any two devices and waits until it is done; shapes and types must agree. @throws
+/// InputError, DeviceError.
 void copy_blocking(TensorView to, ConstTensorView from);
 
 }  // namespace flex

@@ -21,19 +21,19 @@ enum class Traffic : std::uint8_t {
   kDispatchIntra,  ///< tokens to experts, 2DH's phase inside the node
   kCombine,        ///< expert outputs back, linear or the phase between nodes
   kCombineIntra,
-  kWeights,        ///< gathers of expert weights
-  kGradients,      ///< reduce-scatters of expert gradients
-  kGate,           ///< gate losses and gradients of replicated parameters
-  kControl,        ///< agreement
+  kWeights,    ///< gathers of expert weights
+  kGradients,  ///< reduce-scatters of expert gradients
+  kGate,       ///< gate losses and gradients of replicated parameters
+  kControl,    ///< agreement
   kOther,
 };
 inline constexpr int kNumTraffic = 9;
 [[nodiscard]] std::string_view name(Traffic traffic);
 
 /// Payload bytes that one rank sent or gathered, the own chunk included, by purpose and peer (world rank).
-/// A chunk counts where it leaves (all_to_all, reduce_scatter) or where it arrives (all_gather, broadcast); an
-/// all_reduce counts its buffer once, at the own rank. Shared by a communicator and all that were split off it.
-/// Counted as a collective completes, from any stream.
+/// A chunk counts where it leaves (all_to_all, reduce_scatter) or where it arrives (all_gather, broadcast);
+/// an all_reduce counts its buffer once, at the own rank. Shared by a communicator and all that were split
+/// off it. Counted as a collective completes, from any stream.
 class TrafficCounters {
  public:
   TrafficCounters(Topology topology, int world_rank);
@@ -58,9 +58,9 @@ class TrafficCounters {
 
 enum class ReduceOp : std::uint8_t { kSum, kMax };
 
-/// Equal exchange: peer p gets `bytes_per_peer` from `send` at offset send_offset_bytes[p] (p * bytes_per_peer when
-/// empty; offsets may coincide, so that one piece of memory can go to several peers), and what peer p sent here
-/// arrives at p * bytes_per_peer of `recv`.
+/// Equal exchange: peer p gets `bytes_per_peer` from `send` at offset send_offset_bytes[p] (p *
+/// bytes_per_peer when empty; offsets may coincide, so that one piece of memory can go to several peers), and
+/// what peer p sent here arrives at p * bytes_per_peer of `recv`.
 struct AllToAllArgs {
   const void* send = nullptr;
   void* recv = nullptr;
@@ -82,15 +82,15 @@ struct RaggedAllToAllArgs {
 
 /// A group of ranks and the collectives among them.
 ///
-/// Collectives are queued on `stream` (as kernels are) and may return before they are done; buffers lie on the stream's
-/// device and must live until then, and so must the spans. Every rank calls the same collectives of one communicator in the
-/// same order; two communicators are independent of each other. Sums are taken in rank order, so that every rank,
-/// and every implementation on the CPU, gets equal bits.
+/// Collectives are queued on `stream` (as kernels are) and may return before they are done; buffers lie on
+/// the stream's device and must live until then, and so must the spans. Every rank calls the same collectives
+/// of one communicator in the same order; two communicators are independent of each other. Sums are taken in
+/// rank order, so that every rank, and every implementation on the CPU, gets equal bits.
 ///
-/// Failure: a collective that is not complete within deadline() after this rank entered it, or whose group was
-/// aborted, fails with a CommError that names the missing or failed rank (world rank) and the operation. On a CPU
-/// stream the failure is the stream's (rethrown by its synchronize_blocking()). After a failure the group, and all
-/// groups of the same world, only fail: there is no recovery.
+/// Failure: a collective that is not complete within deadline() after this rank entered it, or whose group
+/// was aborted, fails with a CommError that names the missing or failed rank (world rank) and the operation.
+/// On a CPU stream the failure is the stream's (rethrown by its synchronize_blocking()). After a failure the
+/// group, and all groups of the same world, only fail: there is no recovery.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -104,12 +104,14 @@ class Communicator {
   virtual void all_to_all(const AllToAllArgs& args, Stream& stream) = 0;
   virtual void ragged_all_to_all(const RaggedAllToAllArgs& args, Stream& stream) = 0;
   /// recv (size() * bytes_per_rank): rank p's `send` at p * bytes_per_rank.
-  virtual void all_gather(const void* send, void* recv, std::int64_t bytes_per_rank, Traffic traffic, Stream& stream) = 0;
+  virtual void all_gather(const void* send, void* recv, std::int64_t bytes_per_rank, Traffic traffic,
+                          Stream& stream) = 0;
   /// send (size() * count), recv (count): the sum over ranks of piece rank(). Floating types only.
   virtual void reduce_scatter(const void* send, void* recv, std::int64_t count, DType dtype, Traffic traffic,
                               Stream& stream) = 0;
   /// In place.
-  virtual void all_reduce(void* data, std::int64_t count, DType dtype, ReduceOp op, Traffic traffic, Stream& stream) = 0;
+  virtual void all_reduce(void* data, std::int64_t count, DType dtype, ReduceOp op, Traffic traffic,
+                          Stream& stream) = 0;
   virtual void broadcast(void* data, std::int64_t bytes, int root, Traffic traffic, Stream& stream) = 0;
 
   /// all_gather of host numbers that blocks the calling thread: for agreement, not for tensors.
@@ -119,7 +121,8 @@ class Communicator {
   /// New groups of the ranks with equal `color`, ordered by (key, rank here). Collective and blocking.
   [[nodiscard]] virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
 
-  /// Makes every pending and later collective of the whole world fail with `reason`, on every rank. From any thread.
+  /// Makes every pending and later collective of the whole world fail with `reason`, on every rank. From any
+  /// thread.
   virtual void abort(const std::string& reason) noexcept = 0;
   /// Longest wait for peers inside one collective.
   [[nodiscard]] virtual std::chrono::milliseconds deadline() const = 0;

@@ -1,0 +1,121 @@
+#include "kernels/tensor.h"
+
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "base/log.h"
+#include "base/require.h"
+
+#ifdef FLEX_HAS_CUDA
+#include "kernels/cuda_check.h"
+#endif
+
+namespace flex {
+
+std::string to_string(const Shape& shape) {
+  std::string text = "(";
+  for (int axis = 0; axis < shape.rank(); ++axis)
+    text += fmt::format("{}{}", axis == 0 ? "" : ", ", shape[axis]);
+  return text + ")";
+}
+
+void* allocate_bytes(Device device, std::int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  if (device.is_cpu()) {
+    void* data =
+        ::operator new (static_cast<std::size_t>(bytes), std::align_val_t{kAlignmentBytes}, std::nothrow);
+    require<DeviceError>(data != nullptr, "out of host memory: {} bytes were asked for", bytes);
+    return data;
+  }
+  require_usable(device);
+#ifdef FLEX_HAS_CUDA
+  void* data = nullptr;
+  FLEX_CUDA_CHECK(cudaSetDevice(device.index));
+  const cudaError_t status = cudaMalloc(&data, static_cast<std::size_t>(bytes));
+  if (status == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());
+    std::size_t free_now = 0;
+    std::size_t total = 0;
+    FLEX_CUDA_CHECK(cudaMemGetInfo(&free_now, &total));
+    fail<DeviceError>("{} is out of memory: {} bytes were asked for, {} of {} are free", to_string(device),
+                      bytes, free_now, total);
+  }
+  FLEX_CUDA_CHECK(status);
+  return data;
+#else
+  return nullptr;
+#endif
+}
+
+void free_bytes(Device device, void* data) noexcept {
+  if (data == nullptr) return;
+  if (device.is_cpu()) {
+    ::operator delete (data, std::align_val_t{kAlignmentBytes});
+    return;
+  }
+#ifdef FLEX_HAS_CUDA
+  const cudaError_t status = cudaFree(data);
+  if (status == cudaSuccess || status == cudaErrorCudartUnloading) return;  // the process is exiting: no news
+  log_error("memory of {} not freed: {}", to_string(device), cudaGetErrorString(status));
+#endif
+}
+
+Tensor::Tensor(DType dtype, Shape shape, Device device) : dtype_(dtype), shape_(shape), device_(device) {
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    require(shape[axis] >= 0, "a tensor of shape {} has a negative extent", to_string(shape));
+  }
+  data_ = allocate_bytes(device, bytes());
+}
+
+Tensor::~Tensor() { free_bytes(device_, data_); }
+
+Tensor::Tensor(Tensor&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      dtype_(other.dtype_),
+      shape_(other.shape_),
+      device_(other.device_) {
+  other.shape_ = {};
+}
+
+Tensor& Tensor::operator=(Tensor&& other) noexcept {
+  if (this != &other) {
+    free_bytes(device_, data_);
+    data_ = std::exchange(other.data_, nullptr);
+    dtype_ = other.dtype_;
+    shape_ = std::exchange(other.shape_, Shape{});
+    device_ = other.device_;
+  }
+  return *this;
+}
+
+Tensor Tensor::zeros(DType dtype, Shape shape, Device device) {
+  Tensor result(dtype, shape, device);
+  if (result.bytes() == 0) return result;
+  if (device.is_cpu()) std::memset(result.data_, 0, static_cast<std::size_t>(result.bytes()));
+#ifdef FLEX_HAS_CUDA
+  if (device.is_cuda()) {
+    FLEX_CUDA_CHECK(cudaMemset(result.data_, 0, static_cast<std::size_t>(result.bytes())));
+    FLEX_CUDA_CHECK(cudaStreamSynchronize(nullptr));  // our streams do not wait for the default stream
+  }
+#endif
+  return result;
+}
+
+void copy_blocking(TensorView to, ConstTensorView from) {
+  require(to.shape == from.shape && to.dtype == from.dtype, "copy_blocking: to is {} {}, from is {} {}",
+          name(to.dtype), to_string(to.shape), name(from.dtype), to_string(from.shape));
+  require(to.contiguous() && from.contiguous(), "copy_blocking: both views must be contiguous");
+  if (to.bytes() == 0) return;
+  if (to.device.is_cpu() && from.device.is_cpu()) {
+    std::memcpy(to.data, from.data, static_cast<std::size_t>(to.bytes()));
+    return;
+  }
+#ifdef FLEX_HAS_CUDA
+  FLEX_CUDA_CHECK(cudaSetDevice(to.device.is_cuda() ? to.device.index : from.device.index));
+  FLEX_CUDA_CHECK(cudaMemcpy(to.data, from.data, static_cast<std::size_t>(to.bytes()), cudaMemcpyDefault));
+  FLEX_CUDA_CHECK(cudaStreamSynchronize(nullptr));  // a copy on the device returns before it is done
+#endif
+}
+
+}  // namespace flex
