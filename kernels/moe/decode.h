@@ -17,7 +17,7 @@ struct DecodeArgs {
   ConstTensorView gates;      ///< (T, k) in the gate's type; left out: 1 (is_postscore false)
   std::int64_t capacity = 0;
   SlotLayout layout;
-  TensorView y;               ///< (T, M) written in full: a token whose choices were all dropped gets zeros
+  TensorView y;  ///< (T, M) written in full: a token whose choices were all dropped gets zeros
 };
 /// y[t] = sum over kept choices, in the order of j, of gates[t,j] * buffer[row(e, location)].
 void decode(const DecodeArgs& args, Stream& stream);
@@ -32,9 +32,9 @@ struct DecodeBackwardArgs {
   std::int64_t capacity = 0;
   SlotLayout buffer_layout;   ///< of `buffer` (the forward plan's)
   SlotLayout dbuffer_layout;  ///< of `dbuffer` (the backward plan's)
-  TensorView dbuffer;         ///< (dbuffer_layout.num_rows(), M) written in full: gates * dy, zero in unused slots; may
-                              ///< be `buffer` itself when both layouts are equal
-  TensorView dgates;          ///< (T, k), only with gates: <dy[t], buffer row>, zero for a dropped choice
+  TensorView dbuffer;  ///< (dbuffer_layout.num_rows(), M) written in full: gates * dy, zero in unused slots;
+                       ///< may be `buffer` itself when both layouts are equal
+  TensorView dgates;  ///< (T, k), only with gates: <dy[t], buffer row>, zero for a dropped choice
 };
 void decode_backward(const DecodeBackwardArgs& args, Stream& stream);
 

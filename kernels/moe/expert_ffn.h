@@ -7,8 +7,8 @@
 #include "kernels/stream.h"
 #include "kernels/tensor.h"
 
-/// The experts: L feed-forward nets on R rows each. M model dim, F hidden columns held here (all H of them, or a slice).
-/// Rows of an expert are contiguous; experts may be a stride apart (a chunk of a larger buffer).
+/// The experts: L feed-forward nets on R rows each. M model dim, F hidden columns held here (all H of them,
+/// or a slice). Rows of an expert are contiguous; experts may be a stride apart (a chunk of a larger buffer).
 /// @source numerics.md "Experts"
 namespace flex {
 
@@ -22,16 +22,16 @@ enum class FfnKind : std::uint8_t {
 [[nodiscard]] std::string_view name(FfnKind kind);
 [[nodiscard]] std::optional<FfnKind> parse_ffn_kind(std::string_view text);  ///< standard, gated
 
-/// Weights of the L experts, or of a hidden slice of them. `View` is ConstTensorView for parameters, TensorView for
-/// gradients. Biases may be left out.
+/// Weights of the L experts, or of a hidden slice of them. `View` is ConstTensorView for parameters,
+/// TensorView for gradients. Biases may be left out.
 template <class View>
 struct ExpertParameters {
   View fc1_w;     ///< (L, F, M); w1 when gated
   View up_w;      ///< (L, F, M); w2, only when gated
   View fc2_w;     ///< (L, F, M), not transposed; w3 when gated
   View fc1_bias;  ///< (L, F)
-  View fc2_bias;  ///< (L, B): columns [fc2_bias_begin, fc2_bias_begin + B) of the output's bias; entries past column M are
-                  ///< padding and ignored
+  View fc2_bias;  ///< (L, B): columns [fc2_bias_begin, fc2_bias_begin + B) of the output's bias; entries past
+                  ///< column M are padding and ignored
 };
 
 struct ExpertFfnArgs {
@@ -42,8 +42,9 @@ struct ExpertFfnArgs {
   ConstTensorView x;  ///< (L, R, M)
   TensorView hidden;  ///< (L, R, F) out: pre-activation of fc1 (of w1), kept for the backward pass
   TensorView up;      ///< (L, R, F) out: x w2^T, only when gated
-  TensorView activated;  ///< (L, R, F) out: what multiplies fc2_w; may be `hidden` itself when nothing is kept
-  TensorView y;       ///< (L, R, M)
+  TensorView
+      activated;  ///< (L, R, F) out: what multiplies fc2_w; may be `hidden` itself when nothing is kept
+  TensorView y;   ///< (L, R, M)
 };
 void expert_ffn(const ExpertFfnArgs& args, Stream& stream);
 
@@ -70,10 +71,11 @@ struct ExpertFfnBackwardWeightsArgs {
   ConstTensorView up;       ///< (L, R, F), only when gated
   ConstTensorView dhidden;  ///< (L, R, F)
   ConstTensorView dup;      ///< (L, R, F), only when gated
-  TensorView activated;     ///< (L, R, F): scratch that is overwritten with the activation; may be `hidden`'s memory
+  TensorView
+      activated;  ///< (L, R, F): scratch that is overwritten with the activation; may be `hidden`'s memory
   std::int64_t fc2_bias_begin = 0;
-  ExpertParameters<TensorView> gradients;  ///< overwritten with sums over the rows; a bias that is left out is not computed;
-                                           ///< padding of fc2_bias gets zeros
+  ExpertParameters<TensorView> gradients;  ///< overwritten with sums over the rows; a bias that is left out
+                                           ///< is not computed; padding of fc2_bias gets zeros
 };
 /// Gradients of the weights over all rows at once, so that the pipeline degree changes no bit of them.
 void expert_ffn_backward_weights(const ExpertFfnBackwardWeightsArgs& args, Stream& stream);

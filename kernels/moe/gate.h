@@ -3,10 +3,10 @@
 #include "kernels/stream.h"
 #include "kernels/tensor.h"
 
-/// The gate: one logit per (token, expert). T tokens, M model dim, E experts, P projection dim. Weights, logits
-/// and all arithmetic are in gate_dtype(x.dtype): double for double, fp32 (never TF32) for the rest.
-/// All functions throw InputError for shapes or types that disagree, run on the stream's device and may return
-/// before the work is done. @source numerics.md "Gate"; Tutel's LinearTopKGate and CosineTopKGate.
+/// The gate: one logit per (token, expert). T tokens, M model dim, E experts, P projection dim. Weights,
+/// logits and all arithmetic are in gate_dtype(x.dtype): double for double, fp32 (never TF32) for the rest.
+/// All functions throw InputError for shapes or types that disagree, run on the stream's device and may
+/// return before the work is done. @source numerics.md "Gate"; Tutel's LinearTopKGate and CosineTopKGate.
 namespace flex {
 
 struct LinearGateArgs {
@@ -18,11 +18,11 @@ struct LinearGateArgs {
 void linear_gate(const LinearGateArgs& args, Stream& stream);
 
 struct LinearGateBackwardArgs {
-  ConstTensorView x;        ///< (T, M)
-  ConstTensorView weight;   ///< (E, M)
-  ConstTensorView dlogits;  ///< (T, E)
-  TensorView dweight;       ///< (E, M), overwritten with dlogits^T x
-  TensorView dx;            ///< (T, M) in x's type, dlogits weight
+  ConstTensorView x;           ///< (T, M)
+  ConstTensorView weight;      ///< (E, M)
+  ConstTensorView dlogits;     ///< (T, E)
+  TensorView dweight;          ///< (E, M), overwritten with dlogits^T x
+  TensorView dx;               ///< (T, M) in x's type, dlogits weight
   bool accumulate_dx = false;  ///< adds to dx instead of overwriting it
 };
 void linear_gate_backward(const LinearGateBackwardArgs& args, Stream& stream);
@@ -33,14 +33,15 @@ inline constexpr double kMaxCosineScale = 100.0;
 inline constexpr double kCosineNormFloor = 1e-12;
 
 struct CosineGateArgs {
-  ConstTensorView x;                ///< (T, M)
-  ConstTensorView projector_weight; ///< (P, M)
-  ConstTensorView projector_bias;   ///< (P)
-  ConstTensorView sim_matrix;       ///< (P, E)
-  ConstTensorView temperature;      ///< (1)
-  TensorView projected;             ///< (T, P) out, kept for the backward pass: x projector_weight^T + bias
-  TensorView normalized_sim;        ///< (P, E) out, kept for the backward pass: columns of sim_matrix over their norms
-  TensorView logits;                ///< (T, E)
+  ConstTensorView x;                 ///< (T, M)
+  ConstTensorView projector_weight;  ///< (P, M)
+  ConstTensorView projector_bias;    ///< (P)
+  ConstTensorView sim_matrix;        ///< (P, E)
+  ConstTensorView temperature;       ///< (1)
+  TensorView projected;              ///< (T, P) out, kept for the backward pass: x projector_weight^T + bias
+  TensorView
+      normalized_sim;  ///< (P, E) out, kept for the backward pass: columns of sim_matrix over their norms
+  TensorView logits;   ///< (T, E)
 };
 /// p = x W^T + b; logits[t,e] = <p[t]/|p[t]|, S[:,e]/|S[:,e]|> exp(min(temperature, ln 100)).
 void cosine_gate(const CosineGateArgs& args, Stream& stream);

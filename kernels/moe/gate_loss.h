@@ -14,9 +14,10 @@ namespace flex {
 
 enum class GateLossKind : std::uint8_t {
   kNone,
-  kGshard,                   ///< E / T^2 * sum_e (sum_t scores[t,e]) * n_e, n_e = tokens whose first choice is e
-  kLoadImportance,           ///< (cv2(importance) + cv2(load)) / 2, load compares logits with logits
-  kLoadImportanceReleased,   ///< as published: load compares softmax(clean) with the noisy logit of the last choice
+  kGshard,          ///< E / T^2 * sum_e (sum_t scores[t,e]) * n_e, n_e = tokens whose first choice is e
+  kLoadImportance,  ///< (cv2(importance) + cv2(load)) / 2, load compares logits with logits
+  kLoadImportanceReleased,  ///< as published: load compares softmax(clean) with the noisy logit of the last
+                            ///< choice
 };
 [[nodiscard]] std::string_view name(GateLossKind kind);
 /// none, gshard, load_importance, load_importance_released.
@@ -30,7 +31,9 @@ struct GateLossSettings {
 
 /// Length of the vector of sums: [0, E) sum of scores or importance, [E, 2E) n_e or load, then sum of
 /// logsumexp(clean)^2, then T.
-[[nodiscard]] constexpr std::int64_t gate_loss_num_sums(std::int64_t num_experts) { return 2 * num_experts + 2; }
+[[nodiscard]] constexpr std::int64_t gate_loss_num_sums(std::int64_t num_experts) {
+  return 2 * num_experts + 2;
+}
 
 struct GateLossSumsArgs {
   GateLossSettings settings;
@@ -41,7 +44,8 @@ struct GateLossSumsArgs {
   TensorView sums;          ///< (gate_loss_num_sums(E)) fp64, overwritten
   TensorView workspace;     ///< (bytes) u8 of gate_loss_workspace_bytes
 };
-[[nodiscard]] std::int64_t gate_loss_workspace_bytes(std::int64_t num_tokens, std::int64_t num_experts, Device device);
+[[nodiscard]] std::int64_t gate_loss_workspace_bytes(std::int64_t num_tokens, std::int64_t num_experts,
+                                                     Device device);
 /// @throws InputError if a load_importance loss has gate_noise <= 0.
 void gate_loss_sums(const GateLossSumsArgs& args, Stream& stream);
 
@@ -58,9 +62,9 @@ struct GateLossBackwardArgs {
   ConstTensorView clean;
   ConstTensorView noisy;
   ConstTensorView indices;
-  ConstTensorView sums;      ///< over all tokens of the scope
-  double dvalue = 0.0;       ///< gradient of the total loss by this loss
-  TensorView dlogits;        ///< (T, E), added to
+  ConstTensorView sums;  ///< over all tokens of the scope
+  double dvalue = 0.0;   ///< gradient of the total loss by this loss
+  TensorView dlogits;    ///< (T, E), added to
 };
 void gate_loss_backward(const GateLossBackwardArgs& args, Stream& stream);
 

@@ -14,7 +14,7 @@ struct GshardMaskArgs {
   ConstTensorView locations;  ///< (T, k) i32
   ConstTensorView gates;      ///< (T, k); left out: 1
   std::int64_t capacity = 0;
-  TensorView mask;            ///< (T, E, C) in the gate's type: the gate weight at (t, e, location), zero elsewhere
+  TensorView mask;  ///< (T, E, C) in the gate's type: the gate weight at (t, e, location), zero elsewhere
 };
 void gshard_mask(const GshardMaskArgs& args, Stream& stream);
 

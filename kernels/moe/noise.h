@@ -18,9 +18,9 @@ struct GateNoiseArgs {
   std::int64_t first_token = 0;  ///< global index of this rank's token 0
 };
 
-/// noisy = logits + stddev * N(0, 1), drawn by Philox4x32-10 from (seed, iteration, layer, global token, expert) alone,
-/// so that neither the number of ranks nor the plan changes what is drawn (base/philox.h has the mapping).
-/// The normal is computed in double on every device.
+/// noisy = logits + stddev * N(0, 1), drawn by Philox4x32-10 from (seed, iteration, layer, global token,
+/// expert) alone, so that neither the number of ranks nor the plan changes what is drawn (base/philox.h has
+/// the mapping). The normal is computed in double on every device.
 void add_gate_noise(const GateNoiseArgs& args, Stream& stream);
 
 template <class T>

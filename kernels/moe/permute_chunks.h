@@ -8,20 +8,22 @@
 /// Copies that reorder equal chunks. All take any element type: they move bytes.
 namespace flex {
 
-/// Rows as an exchange delivers them, (W, L, S) by source rank, local expert and slot, against rows as experts
-/// read them, (L, capacity, W) by local expert, slot and source rank. In the experts' order any range of slots is
-/// one contiguous piece of each expert, so that the backward pass may use another pipeline degree than the
-/// forward pass over the same memory.
+/// Rows as an exchange delivers them, (W, L, S) by source rank, local expert and slot, against rows as
+/// experts read them, (L, capacity, W) by local expert, slot and source rank. In the experts' order any range
+/// of slots is one contiguous piece of each expert, so that the backward pass may use another pipeline degree
+/// than the forward pass over the same memory.
 struct PermuteRowsArgs {
   ConstTensorView from;
   TensorView to;
   std::int64_t world = 1;          ///< W
   std::int64_t local_experts = 1;  ///< L
   std::int64_t slots = 0;          ///< S, slots of this chunk
-  std::int64_t slot_begin = 0;     ///< where the chunk begins among the `slot_capacity` slots of the experts' order
+  std::int64_t slot_begin =
+      0;  ///< where the chunk begins among the `slot_capacity` slots of the experts' order
   std::int64_t slot_capacity = 0;
 };
-/// from (W*L*S, M) in exchange order, to (L, slot_capacity * W, M) in the experts' order; only the chunk's rows are written.
+/// from (W*L*S, M) in exchange order, to (L, slot_capacity * W, M) in the experts' order; only the chunk's
+/// rows are written.
 void rows_to_experts(const PermuteRowsArgs& args, Stream& stream);
 /// from (L, slot_capacity * W, M) in the experts' order, to (W*L*S, M) in exchange order.
 void rows_from_experts(const PermuteRowsArgs& args, Stream& stream);

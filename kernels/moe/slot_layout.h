@@ -13,9 +13,10 @@ namespace flex {
 /// Where the slots of an encoded buffer lie, so that every (destination rank, pipeline chunk) is one
 /// contiguous piece and no plan needs a copy before its exchange.
 ///
-/// An expert's `capacity` slots are split evenly into `parts` (one for each rank of its weight group), and each
-/// part into `chunks` (pipeline degree): chunk c of a part with S slots holds slots [c*S/chunks, (c+1)*S/chunks).
-/// Rows are ordered (chunk, expert, part, slot). With one chunk that is plain E x C, for any number of parts.
+/// An expert's `capacity` slots are split evenly into `parts` (one for each rank of its weight group), and
+/// each part into `chunks` (pipeline degree): chunk c of a part with S slots holds slots [c*S/chunks,
+/// (c+1)*S/chunks). Rows are ordered (chunk, expert, part, slot). With one chunk that is plain E x C, for any
+/// number of parts.
 struct SlotLayout {
   std::int64_t num_experts = 0;
   std::int64_t capacity = 0;  ///< slots per expert, a multiple of parts
@@ -40,7 +41,8 @@ struct SlotLayout {
   [[nodiscard]] FLEX_HOST_DEVICE constexpr std::int64_t num_rows() const { return num_experts * capacity; }
 
   /// Row of slot `location` of `expert`; location < capacity.
-  [[nodiscard]] FLEX_HOST_DEVICE constexpr std::int64_t row(std::int64_t expert, std::int64_t location) const {
+  [[nodiscard]] FLEX_HOST_DEVICE constexpr std::int64_t row(std::int64_t expert,
+                                                            std::int64_t location) const {
     if (chunks == 1) return expert * capacity + location;
     const std::int64_t slots = part_slots();
     const std::int64_t part = location / slots;
