@@ -1,0 +1,70 @@
+#include "costmodel/plan.h"
+
+#include <charconv>
+
+#include "base/require.h"
+
+namespace flex {
+namespace {
+
+std::optional<std::int32_t> parse_degree(std::string_view digits) {
+  std::int32_t value = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error != std::errc{} || end != digits.data() + digits.size() || value < 0) return std::nullopt;
+  return value;
+}
+
+bool parse_part(std::string_view part, Plan& plan) {
+  for (const auto algorithm : {AllToAllAlgorithm::kLinear, AllToAllAlgorithm::kHierarchical2d}) {
+    if (part == name(algorithm)) {
+      plan.all_to_all = algorithm;
+      return true;
+    }
+  }
+  if (part.size() < 2 || (part[0] != 'r' && part[0] != 'd')) return false;
+  const std::optional<std::int32_t> degree = parse_degree(part.substr(1));
+  if (!degree || (part[0] == 'd' && *degree == 0)) return false;
+  (part[0] == 'r' ? plan.parallel_degree : plan.pipeline_degree) = *degree;
+  return true;
+}
+
+}  // namespace
+
+std::string_view name(AllToAllAlgorithm algorithm) {
+  return algorithm == AllToAllAlgorithm::kLinear ? "linear" : "2dh";
+}
+
+std::string to_string(const Plan& plan) {
+  return fmt::format("r{} d{} {}", plan.parallel_degree, plan.pipeline_degree, name(plan.all_to_all));
+}
+
+Plan parse_plan(std::string_view text) {
+  Plan plan;
+  bool any = false;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(' ', begin), text.size());
+    if (end > begin) {
+      require(parse_part(text.substr(begin, end - begin), plan),
+              "plan '{}': '{}' is unknown; a plan looks like 'r2 d4 2dh' (r 0 or more, d 1 or more, linear "
+              "or 2dh)",
+              text, text.substr(begin, end - begin));
+      any = true;
+    }
+    begin = end + 1;
+  }
+  require(any, "plan '{}' is empty; a plan looks like 'r2 d4 2dh'", text);
+  return plan;
+}
+
+std::uint64_t stable_hash(const Plan& plan) {
+  // splitmix64 over the packed fields.
+  std::uint64_t x = static_cast<std::uint64_t>(plan.parallel_degree) << 32U |
+                    static_cast<std::uint64_t>(plan.pipeline_degree) << 8U |
+                    static_cast<std::uint64_t>(plan.all_to_all);
+  x += 0x9E3779B97F4A7C15ULL;
+  x = (x ^ (x >> 30U)) * 0xBF58476D1CE4E5B9ULL;
+  x = (x ^ (x >> 27U)) * 0x94D049BB133111EBULL;
+  return x ^ (x >> 31U);
+}
+
+}  // namespace flex

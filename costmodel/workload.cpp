@@ -1,0 +1,27 @@
+#include "costmodel/workload.h"
+
+#include "base/require.h"
+
+namespace flex {
+
+std::string_view name(Pass pass) { return pass == Pass::kForward ? "forward" : "backward"; }
+
+std::string_view name(GateKind kind) { return kind == GateKind::kLinear ? "linear" : "cosine"; }
+
+void validate(const Workload& w) {
+  require(w.world >= 1, "world size is {}; it is at least 1", w.world);
+  require(w.num_experts >= 1, "num_experts is {}; it is at least 1", w.num_experts);
+  require(w.num_experts % w.world == 0 || w.world % w.num_experts == 0,
+          "{} experts do not spread over {} ranks: one must divide the other", w.num_experts, w.world);
+  require(w.model_dim >= 1, "model_dim is {}; it is at least 1", w.model_dim);
+  require(w.hidden_dim >= 1, "hidden_dim is {}; it is at least 1", w.hidden_dim);
+  require(w.hidden_dim % w.shards() == 0,
+          "hidden_dim {} is not divisible by the {} ranks that share an expert", w.hidden_dim, w.shards());
+  require(w.num_tokens >= 0, "num_tokens is {}; it is zero or more", w.num_tokens);
+  require(w.capacity >= 0, "capacity is {}; it is zero or more", w.capacity);
+  require(w.top_k >= 1 && w.top_k <= w.num_experts, "top_k is {}; with {} experts it is from 1 to {}",
+          w.top_k, w.num_experts, w.num_experts);
+  require(is_floating(w.dtype), "dtype {} is not a floating type", name(w.dtype));
+}
+
+}  // namespace flex
