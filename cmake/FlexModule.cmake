@@ -1,6 +1,7 @@
 # flex_module(<name> SOURCES <files> [CUDA_SOURCES <files>] [LINK <public>] [LINK_PRIVATE <private>])
 #
-# Static library flex_<name> with the alias flexmoe::<name>. CUDA_SOURCES are dropped in a build without CUDA.
+# Static library flex_<name> with the alias flexmoe::<name>. CUDA_SOURCES are dropped in a build without CUDA. FLEX_HAS_CUDA,
+# FLEX_HAS_NCCL, FLEX_HAS_MPI and FLEX_HAS_CUPTI are defined, for the module and its users, where the build has them.
 function(flex_module name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;CUDA_SOURCES;LINK;LINK_PRIVATE")
   if(NOT FLEX_HAS_CUDA)
@@ -11,6 +12,11 @@ function(flex_module name)
   add_library(flexmoe::${name} ALIAS ${target})
   target_compile_features(${target} PUBLIC cxx_std_20)
   flex_compile_options(${target})
+  foreach(feature CUDA NCCL MPI CUPTI)
+    if(FLEX_HAS_${feature})
+      target_compile_definitions(${target} PUBLIC FLEX_HAS_${feature}=1)
+    endif()
+  endforeach()
   target_include_directories(${target} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/flexmoe>)
   target_link_libraries(${target} PUBLIC ${arg_LINK} PRIVATE ${arg_LINK_PRIVATE})
