@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "costmodel/topology.h"
@@ -53,6 +54,8 @@ class TrafficCounters {
     std::atomic<std::int64_t> bytes{0};
     std::atomic<std::int64_t> messages{0};
   };
+  [[nodiscard]] Cell& cell(Traffic traffic, int peer);
+  [[nodiscard]] const Cell& cell(Traffic traffic, int peer) const;
   std::vector<Cell> cells_;  // (kNumTraffic, world)
 };
 

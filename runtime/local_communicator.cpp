@@ -1,0 +1,209 @@
+#include "runtime/local_communicator.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/require.h"
+#include "runtime/local_rendezvous.h"
+#include "runtime/reduce_in_rank_order.h"
+
+namespace flex {
+namespace {
+
+using Calls = std::span<const CollectiveCall>;
+
+void copy_piece(void* to, const void* from, std::int64_t bytes) {
+  if (bytes > 0 && to != from) std::memcpy(to, from, static_cast<std::size_t>(bytes));
+}
+
+void pull_pieces(Calls calls, int rank) {
+  const CollectiveCall& own = calls[static_cast<std::size_t>(rank)];
+  const int size = static_cast<int>(calls.size());
+  for (int i = 0; i < size; ++i) {
+    const int peer =
+        (rank + i) % size;  // each starts elsewhere, so that not all read the same memory at once
+    copy_piece(own.place_of(peer), calls[static_cast<std::size_t>(peer)].piece_for(rank),
+               own.bytes_from(peer));
+  }
+}
+
+void pull_gathered(Calls calls, int rank) {
+  const CollectiveCall& own = calls[static_cast<std::size_t>(rank)];
+  for (int peer = 0; peer < static_cast<int>(calls.size()); ++peer) {
+    copy_piece(own.place_of(peer), calls[static_cast<std::size_t>(peer)].send, own.bytes);
+  }
+}
+
+void pull_sum(Calls calls, int rank) {
+  const CollectiveCall& own = calls[static_cast<std::size_t>(rank)];
+  with_reduced_type(own.dtype, [&]<class T>(T) {
+    reduce_in_rank_order<T>(
+        static_cast<int>(calls.size()), own.bytes / static_cast<std::int64_t>(sizeof(T)), ReduceOp::kSum,
+        [&](int p) { return reinterpret_cast<const T*>(calls[static_cast<std::size_t>(p)].piece_for(rank)); },
+        [&](const T* block, std::int64_t begin, std::int64_t size) {
+          std::copy_n(block, size, static_cast<T*>(own.recv) + begin);
+        });
+  });
+}
+
+/// Each rank reduces its share of the elements and writes it to all buffers, in place: nobody else touches
+/// that share.
+void reduce_share(Calls calls, int rank) {
+  const CollectiveCall& own = calls[static_cast<std::size_t>(rank)];
+  with_reduced_type(own.dtype, [&]<class T>(T) {
+    const auto size = static_cast<std::int64_t>(calls.size());
+    const std::int64_t count = own.bytes / static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t first = count * rank / size;
+    const std::int64_t last = count * (rank + 1) / size;
+    reduce_in_rank_order<T>(
+        static_cast<int>(size), last - first, own.op,
+        [&](int p) { return static_cast<const T*>(calls[static_cast<std::size_t>(p)].recv) + first; },
+        [&](const T* block, std::int64_t begin, std::int64_t block_size) {
+          for (const CollectiveCall& call : calls) {
+            std::copy_n(block, block_size, static_cast<T*>(call.recv) + first + begin);
+          }
+        });
+  });
+}
+
+/// The part of `rank` in a collective on CPU buffers to which all have arrived.
+void do_part(Calls calls, int rank) {
+  const CollectiveCall& own = calls[static_cast<std::size_t>(rank)];
+  switch (own.kind) {
+    case CollectiveKind::kAllToAll:
+    case CollectiveKind::kRaggedAllToAll:
+      return pull_pieces(calls, rank);
+    case CollectiveKind::kAllGather:
+    case CollectiveKind::kGatherHost:
+      return pull_gathered(calls, rank);
+    case CollectiveKind::kReduceScatter:
+      return pull_sum(calls, rank);
+    case CollectiveKind::kAllReduce:
+      return reduce_share(calls, rank);
+    case CollectiveKind::kBroadcast:
+      return copy_piece(own.recv, calls[static_cast<std::size_t>(own.root)].recv, own.bytes);
+    case CollectiveKind::kSplit:
+      return;
+  }
+}
+
+void run_collective(LocalGroup& group, int rank, std::uint64_t number, const CollectiveCall& call) {
+  LocalGroup::Meeting& meeting = group.arrive(rank, number, call);
+  do_part(meeting.calls, rank);
+  group.leave(meeting);
+  count_traffic(call, rank, group.world_ranks(), group.world().counters(group.world_rank(rank)));
+}
+
+/// A collective in a stream's queue. One that is dropped unrun, because its stream failed before, can never
+/// be met by the peers: they learn it at once instead of at their deadline.
+class QueuedCollective {
+ public:
+  QueuedCollective(std::shared_ptr<LocalGroup> group, int rank, const CollectiveCall& call)
+      : group_(std::move(group)), rank_(rank), number_(group_->draw_number(rank)), call_(call) {}
+  QueuedCollective(QueuedCollective&&) noexcept = default;
+  QueuedCollective& operator=(QueuedCollective&&) = delete;
+  QueuedCollective(const QueuedCollective&) = delete;
+  QueuedCollective& operator=(const QueuedCollective&) = delete;
+  ~QueuedCollective() {
+    if (group_ == nullptr || group_->world().aborted()) return;
+    group_->world().abort(fmt::format("rank {} skipped {}: earlier work on its stream failed",
+                                      group_->world_rank(rank_),
+                                      place_text(call_.kind, call_.traffic, group_->world_ranks())));
+  }
+
+  void operator()() {
+    const std::shared_ptr<LocalGroup> group = std::move(group_);
+    run_collective(*group, rank_, number_, call_);
+  }
+
+ private:
+  std::shared_ptr<LocalGroup> group_;  ///< null once it has run
+  int rank_;
+  std::uint64_t number_;
+  CollectiveCall call_;
+};
+
+class LocalCommunicator final : public Communicator {
+ public:
+  LocalCommunicator(std::shared_ptr<LocalGroup> group, int rank) : group_(std::move(group)), rank_(rank) {}
+
+  [[nodiscard]] int rank() const override { return rank_; }
+  [[nodiscard]] int size() const override { return group_->size(); }
+  [[nodiscard]] std::span<const int> world_ranks() const override { return group_->world_ranks(); }
+  [[nodiscard]] std::string description() const override {
+    return fmt::format("in-process, {} ranks", group_->size());
+  }
+
+  void all_to_all(const AllToAllArgs& args, Stream& stream) override {
+    queue(all_to_all_call(args, size()), stream);
+  }
+  void ragged_all_to_all(const RaggedAllToAllArgs& args, Stream& stream) override {
+    queue(ragged_all_to_all_call(args, size()), stream);
+  }
+  void all_gather(const void* send, void* recv, std::int64_t bytes_per_rank, Traffic traffic,
+                  Stream& stream) override {
+    queue(all_gather_call(send, recv, bytes_per_rank, traffic), stream);
+  }
+  void reduce_scatter(const void* send, void* recv, std::int64_t count, DType dtype, Traffic traffic,
+                      Stream& stream) override {
+    queue(reduce_scatter_call(send, recv, count, dtype, traffic), stream);
+  }
+  void all_reduce(void* data, std::int64_t count, DType dtype, ReduceOp op, Traffic traffic,
+                  Stream& stream) override {
+    queue(all_reduce_call(data, count, dtype, op, traffic), stream);
+  }
+  void broadcast(void* data, std::int64_t bytes, int root, Traffic traffic, Stream& stream) override {
+    queue(broadcast_call(data, bytes, root, size(), traffic), stream);
+  }
+
+  void gather_host_blocking(std::span<const std::int64_t> mine, std::span<std::int64_t> all) override {
+    const CollectiveCall call = gather_host_call(mine, all, size());
+    run_collective(*group_, rank_, group_->draw_number(rank_), call);
+  }
+
+  [[nodiscard]] std::unique_ptr<Communicator> split(int color, int key) override {
+    LocalGroup::Meeting& meeting = group_->arrive(rank_, group_->draw_number(rank_), split_call(color, key));
+    std::shared_ptr<LocalGroup> child = meeting.children[static_cast<std::size_t>(rank_)];
+    group_->leave(meeting);
+    const auto own = std::ranges::find(child->world_ranks(), group_->world_rank(rank_));
+    const auto child_rank = static_cast<int>(own - child->world_ranks().begin());
+    return std::make_unique<LocalCommunicator>(std::move(child), child_rank);
+  }
+
+  void abort(const std::string& reason) noexcept override { group_->world().abort(reason); }
+  [[nodiscard]] std::chrono::milliseconds deadline() const override { return group_->world().deadline(); }
+  [[nodiscard]] TrafficCounters& counters() override {
+    return group_->world().counters(group_->world_rank(rank_));
+  }
+
+ private:
+  void queue(const CollectiveCall& call, Stream& stream) {
+    require(stream.device().is_cpu(),
+            "{}: the in-process communicator moves CPU buffers, the stream runs on {}",
+            operation_name(call.kind, call.traffic), to_string(stream.device()));
+    stream.enqueue(QueuedCollective(group_, rank_, call));
+  }
+
+  std::shared_ptr<LocalGroup> group_;
+  int rank_;
+};
+
+}  // namespace
+
+std::vector<std::unique_ptr<Communicator>> make_local_world(Topology topology,
+                                                            std::chrono::milliseconds deadline) {
+  const auto world = std::make_shared<LocalWorld>(topology, deadline);
+  std::vector<int> ranks;
+  for (int rank = 0; rank < topology.world; ++rank) ranks.push_back(rank);
+  const auto group = std::make_shared<LocalGroup>(world, std::move(ranks));
+  std::vector<std::unique_ptr<Communicator>> communicators;
+  for (int rank = 0; rank < topology.world; ++rank) {
+    communicators.push_back(std::make_unique<LocalCommunicator>(group, rank));
+  }
+  return communicators;
+}
+
+}  // namespace flex

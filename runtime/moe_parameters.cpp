@@ -1,0 +1,218 @@
+#include "runtime/moe_parameters.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/philox.h"
+#include "base/require.h"
+
+namespace flex {
+namespace {
+
+// FNV-1a, so that a parameter's initial values depend on its name and not on the order of parameters.
+std::uint64_t hash_name(std::string_view text) {
+  std::uint64_t hash = 0xCBF29CE484222325ULL;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3ULL;
+  return hash;
+}
+
+double uniform_at(std::uint64_t key, std::int64_t index) {
+  const auto i = static_cast<std::uint64_t>(index);
+  const PhiloxBlock block =
+      philox4x32({{static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(i >> 32), 0, 0}},
+                 {{static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)}});
+  return (static_cast<double>(block.words[0]) + 0.5) / 4294967296.0 * 2.0 - 1.0;
+}
+
+std::uint16_t to_bf16(float value) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U);  // round to nearest even
+}
+
+void set_element(TensorView view, std::int64_t index, double value) {
+  switch (view.dtype) {
+    case DType::kF64:
+      view.as<double>()[index] = value;
+      return;
+    case DType::kF32:
+      view.as<float>()[index] = static_cast<float>(value);
+      return;
+    case DType::kF16:
+      view.as<_Float16>()[index] = static_cast<_Float16>(value);
+      return;
+    case DType::kBF16:
+      view.as<std::uint16_t>()[index] = to_bf16(static_cast<float>(value));
+      return;
+    default:
+      fail("a parameter cannot be of type {}", name(view.dtype));
+  }
+}
+
+struct Spec {
+  std::string name;
+  Shape full_shape;
+  bool replicated;
+  bool trained;
+  DType dtype;
+  double bound;     // uniform in +-bound
+  double constant;  // added
+  Shard shard;
+};
+
+Shape local_shape(const Spec& spec) {
+  if (spec.replicated) return spec.full_shape;
+  return spec.full_shape.rank() == 3 ? Shape{spec.shard.experts, spec.shard.rows, spec.shard.inner}
+                                     : Shape{spec.shard.experts, spec.shard.rows};
+}
+
+// Calls copy(local element, whole element, count) for each contiguous run that the shard holds.
+template <class F>
+void for_each_run(const Shard& shard, F copy) {
+  const std::int64_t kept = std::clamp<std::int64_t>(shard.full_rows - shard.row_begin, 0, shard.rows);
+  for (std::int64_t e = 0; e < shard.experts; ++e) {
+    copy(e * shard.rows * shard.inner,
+         ((shard.expert_begin + e) * shard.full_rows + shard.row_begin) * shard.inner, kept * shard.inner);
+  }
+}
+
+Parameter make_parameter(const Spec& spec, std::uint64_t seed, Device device) {
+  Parameter result{.name = spec.name,
+                   .full_shape = spec.full_shape,
+                   .replicated = spec.replicated,
+                   .trained = spec.trained,
+                   .shard = spec.shard};
+  if (spec.replicated) {
+    result.shard = {.full_rows = spec.full_shape.num_elements(), .inner = 1};
+    result.shard.rows = result.shard.full_rows;
+  }
+  const Shape shape = local_shape(spec);
+  Tensor host = Tensor::zeros(spec.dtype, shape);
+  const std::uint64_t key = splitmix64(seed) ^ hash_name(spec.name);
+  for_each_run(result.shard, [&](std::int64_t local, std::int64_t whole, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      const double value = spec.bound == 0 ? 0 : spec.bound * uniform_at(key, whole + i);
+      set_element(host, local + i, spec.constant + value);
+    }
+  });
+  result.value = Tensor(spec.dtype, shape, device);
+  copy_blocking(result.value, host);
+  result.gradient = Tensor::zeros(spec.dtype, shape, device);
+  return result;
+}
+
+std::vector<Spec> gate_specs(const MoeConfig& c) {
+  const DType dtype = gate_dtype(c.dtype);
+  const double by_model = 1.0 / std::sqrt(static_cast<double>(c.model_dim));
+  if (c.gate == GateKind::kLinear) {
+    return {{"gate.wg.weight", {c.num_experts, c.model_dim}, true, true, dtype, by_model, 0, {}}};
+  }
+  constexpr double kSimBound = 0.01;  // small, so that training starts near uniform routing
+  return {
+      {"gate.cosine_projector.weight", {c.projection_dim, c.model_dim}, true, true, dtype, by_model, 0, {}},
+      {"gate.cosine_projector.bias", {c.projection_dim}, true, true, dtype, by_model, 0, {}},
+      {"gate.sim_matrix", {c.projection_dim, c.num_experts}, true, true, dtype, kSimBound, 0, {}},
+      {"gate.temperature", {1}, true, true, dtype, 0, std::log(1.0 / c.initial_temperature), {}}};
+}
+
+std::vector<Spec> expert_specs(const MoeConfig& c, const Workload& w, int rank) {
+  const std::int64_t s = w.shards();
+  Shard hidden{.expert_begin = s > 1 ? rank / s : rank * w.local_experts(),
+               .experts = w.local_experts(),
+               .row_begin = (rank % s) * (c.hidden_dim / s),
+               .rows = c.hidden_dim / s,
+               .full_rows = c.hidden_dim,
+               .inner = c.model_dim};
+  Shard fc1_bias = hidden;
+  fc1_bias.inner = 1;
+  Shard fc2_bias = fc1_bias;
+  fc2_bias.row_begin = (rank % s) * w.fc2_bias_slice();
+  fc2_bias.rows = w.fc2_bias_slice();
+  fc2_bias.full_rows = c.model_dim;
+
+  const double by_model = 1.0 / std::sqrt(static_cast<double>(c.model_dim));
+  const double by_hidden = 1.0 / std::sqrt(static_cast<double>(c.hidden_dim));
+  const Shape matrix = {c.num_experts, c.hidden_dim, c.model_dim};
+  if (c.ffn == FfnKind::kGated) {
+    return {{"experts.w1", matrix, false, true, c.dtype, by_model, 0, hidden},
+            {"experts.w2", matrix, false, true, c.dtype, by_model, 0, hidden},
+            {"experts.w3", matrix, false, true, c.dtype, by_hidden, 0, hidden}};
+  }
+  std::vector<Spec> specs = {{"experts.batched_fc1_w", matrix, false, true, c.dtype, by_model, 0, hidden},
+                             {"experts.batched_fc2_w", matrix, false, true, c.dtype, by_hidden, 0, hidden},
+                             {"experts.batched_fc1_bias",
+                              {c.num_experts, c.hidden_dim},
+                              false,
+                              true,
+                              c.dtype,
+                              by_model,
+                              0,
+                              fc1_bias}};
+  if (c.fc2_bias != Fc2Bias::kNone) {
+    const bool trained = c.fc2_bias == Fc2Bias::kTrained;
+    specs.push_back({"experts.batched_fc2_bias",
+                     {c.num_experts, c.model_dim},
+                     false,
+                     trained,
+                     c.dtype,
+                     trained ? by_hidden : 0.0,
+                     0,
+                     fc2_bias});
+  }
+  return specs;
+}
+
+}  // namespace
+
+MoeParameters::MoeParameters(const MoeConfig& config, int world, int rank, Device device) {
+  validate(config, world);
+  const std::uint64_t seed = splitmix64(config.seed) + config.layer;
+  for (const Spec& spec : gate_specs(config)) parameters_.push_back(make_parameter(spec, seed, device));
+  for (const Spec& spec : expert_specs(config, workload_of(config, world), rank)) {
+    parameters_.push_back(make_parameter(spec, seed, device));
+  }
+}
+
+Parameter* MoeParameters::find(std::string_view name) {
+  const auto found = std::ranges::find(parameters_, name, &Parameter::name);
+  return found == parameters_.end() ? nullptr : &*found;
+}
+
+Parameter& MoeParameters::at(std::string_view name) {
+  if (Parameter* found = find(name)) return *found;
+  std::string names;
+  for (const Parameter& parameter : parameters_) names += (names.empty() ? "" : ", ") + parameter.name;
+  fail("the layer has no parameter '{}'; it has {}", name, names);
+}
+
+void load_parameter(Parameter& parameter, ConstTensorView whole) {
+  require(
+      whole.shape == parameter.full_shape && whole.dtype == parameter.value.dtype() && whole.device.is_cpu(),
+      "{}: expected a {} {} in host memory, got {} {} on {}", parameter.name, name(parameter.value.dtype()),
+      to_string(parameter.full_shape), name(whole.dtype), to_string(whole.shape), to_string(whole.device));
+  Tensor host = Tensor::zeros(parameter.value.dtype(), parameter.value.shape());
+  const std::int64_t element = size_bytes(whole.dtype);
+  for_each_run(parameter.shard, [&](std::int64_t local, std::int64_t from, std::int64_t count) {
+    std::memcpy(host.as<char>() + local * element, whole.as<char>() + from * element,
+                static_cast<std::size_t>(count * element));
+  });
+  copy_blocking(parameter.value, host);
+}
+
+void store_shard(const Parameter& parameter, const Tensor& value_or_gradient, TensorView whole) {
+  require(whole.shape == parameter.full_shape && whole.dtype == value_or_gradient.dtype() &&
+              whole.device.is_cpu(),
+          "{}: expected a {} {} in host memory, got {} {} on {}", parameter.name,
+          name(value_or_gradient.dtype()), to_string(parameter.full_shape), name(whole.dtype),
+          to_string(whole.shape), to_string(whole.device));
+  Tensor host(value_or_gradient.dtype(), value_or_gradient.shape());
+  copy_blocking(host, value_or_gradient);
+  const std::int64_t element = size_bytes(whole.dtype);
+  for_each_run(parameter.shard, [&](std::int64_t local, std::int64_t to, std::int64_t count) {
+    std::memcpy(whole.as<char>() + to * element, host.as<char>() + local * element,
+                static_cast<std::size_t>(count * element));
+  });
+}
+
+}  // namespace flex
