@@ -63,8 +63,12 @@ struct BasicTensorView {
   constexpr BasicTensorView() = default;
   constexpr BasicTensorView(Void* data_in, DType dtype_in, Shape shape_in, Device device_in = Device::cpu())
       : data(data_in), dtype(dtype_in), device(device_in), shape(shape_in), outer_stride(shape_in.inner()) {}
-  // NOLINTNEXTLINE(google-explicit-constructor): mutable to const, as for pointers
-  constexpr BasicTensorView(const BasicTensorView<void>& other) requires std::is_const_v<Void>
+  // Mutable to const, as for pointers. A template, because a plain constructor would be the copy constructor
+  // of the mutable view.
+  template <class Other>
+  requires(std::is_const_v<Void>&& std::is_same_v<Other, void>)
+      // NOLINTNEXTLINE(google-explicit-constructor)
+      constexpr BasicTensorView(const BasicTensorView<Other>& other)
       : data(other.data),
         dtype(other.dtype),
         device(other.device),

@@ -34,7 +34,7 @@ struct DecodeBackwardArgs {
   SlotLayout dbuffer_layout;  ///< of `dbuffer` (the backward plan's)
   TensorView dbuffer;  ///< (dbuffer_layout.num_rows(), M) written in full: gates * dy, zero in unused slots;
                        ///< may be `buffer` itself when both layouts are equal
-  TensorView dgates;  ///< (T, k), only with gates: <dy[t], buffer row>, zero for a dropped choice
+  TensorView dgates;   ///< (T, k), only with gates: <dy[t], buffer row>, zero for a dropped choice
 };
 void decode_backward(const DecodeBackwardArgs& args, Stream& stream);
 
@@ -42,5 +42,10 @@ template <class T>
 void decode_cpu(const DecodeArgs& args);
 template <class T>
 void decode_backward_cpu(const DecodeBackwardArgs& args);
+
+#ifdef FLEX_HAS_CUDA
+void decode_cuda(const DecodeArgs& args, Stream& stream);
+void decode_backward_cuda(const DecodeBackwardArgs& args, Stream& stream);
+#endif
 
 }  // namespace flex

@@ -45,4 +45,9 @@ void encode_cpu(const EncodeArgs& args);
 template <class T>
 void encode_backward_cpu(const EncodeBackwardArgs& args);
 
+#ifdef FLEX_HAS_CUDA
+void encode_cuda(const EncodeArgs& args, Stream& stream);
+void encode_backward_cuda(const EncodeBackwardArgs& args, Stream& stream);
+#endif
+
 }  // namespace flex

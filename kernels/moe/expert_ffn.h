@@ -87,4 +87,10 @@ void expert_ffn_backward_data_cpu(const ExpertFfnBackwardDataArgs& args);
 template <class T>
 void expert_ffn_backward_weights_cpu(const ExpertFfnBackwardWeightsArgs& args);
 
+#ifdef FLEX_HAS_CUDA
+void expert_ffn_cuda(const ExpertFfnArgs& args, Stream& stream);
+void expert_ffn_backward_data_cuda(const ExpertFfnBackwardDataArgs& args, Stream& stream);
+void expert_ffn_backward_weights_cuda(const ExpertFfnBackwardWeightsArgs& args, Stream& stream);
+#endif
+
 }  // namespace flex

@@ -73,4 +73,11 @@ void cosine_gate_cpu(const CosineGateArgs& args);
 template <class T>
 void cosine_gate_backward_cpu(const CosineGateBackwardArgs& args);
 
+#ifdef FLEX_HAS_CUDA
+void linear_gate_cuda(const LinearGateArgs& args, Stream& stream);
+void linear_gate_backward_cuda(const LinearGateBackwardArgs& args, Stream& stream);
+void cosine_gate_cuda(const CosineGateArgs& args, Stream& stream);
+void cosine_gate_backward_cuda(const CosineGateBackwardArgs& args, Stream& stream);
+#endif
+
 }  // namespace flex

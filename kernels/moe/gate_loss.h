@@ -75,4 +75,11 @@ void gate_loss_value_cpu(const GateLossValueArgs& args);
 template <class T>
 void gate_loss_backward_cpu(const GateLossBackwardArgs& args);
 
+#ifdef FLEX_HAS_CUDA
+void gate_loss_sums_cuda(const GateLossSumsArgs& args, Stream& stream);
+void gate_loss_value_cuda(const GateLossValueArgs& args, Stream& stream);
+void gate_loss_backward_cuda(const GateLossBackwardArgs& args, Stream& stream);
+[[nodiscard]] std::int64_t gate_loss_workspace_bytes_cuda(std::int64_t num_tokens, std::int64_t num_experts);
+#endif
+
 }  // namespace flex

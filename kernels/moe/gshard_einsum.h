@@ -39,4 +39,10 @@ void gshard_encode_cpu(const GshardEncodeArgs& args);
 template <class T>
 void gshard_decode_cpu(const GshardDecodeArgs& args);
 
+#ifdef FLEX_HAS_CUDA
+void gshard_mask_cuda(const GshardMaskArgs& args, Stream& stream);
+void gshard_encode_cuda(const GshardEncodeArgs& args, Stream& stream);
+void gshard_decode_cuda(const GshardDecodeArgs& args, Stream& stream);
+#endif
+
 }  // namespace flex

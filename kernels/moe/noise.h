@@ -26,4 +26,8 @@ void add_gate_noise(const GateNoiseArgs& args, Stream& stream);
 template <class T>
 void add_gate_noise_cpu(const GateNoiseArgs& args);
 
+#ifdef FLEX_HAS_CUDA
+void add_gate_noise_cuda(const GateNoiseArgs& args, Stream& stream);
+#endif
+
 }  // namespace flex

@@ -56,4 +56,11 @@ void strided_chunk_copy_cpu(const StridedChunkCopyArgs& args);
 template <class T>
 void sum_copies_cpu(const SumCopiesArgs& args);
 
+#ifdef FLEX_HAS_CUDA
+void rows_to_experts_cuda(const PermuteRowsArgs& args, Stream& stream);
+void rows_from_experts_cuda(const PermuteRowsArgs& args, Stream& stream);
+void strided_chunk_copy_cuda(const StridedChunkCopyArgs& args, Stream& stream);
+void sum_copies_cuda(const SumCopiesArgs& args, Stream& stream);
+#endif
+
 }  // namespace flex

@@ -18,7 +18,7 @@ struct RouteArgs {
   TensorView gates;  ///< (T, k) out in the gate's type: weight of each choice, kept also where it is dropped
   TensorView locations;  ///< (T, k) i32 out: tokens before this one at the same expert; all first choices
                          ///< come before any second choice
-  TensorView counts;           ///< (E) i32 out: choices (t, j) that want the expert, before any are dropped
+  TensorView counts;     ///< (E) i32 out: choices (t, j) that want the expert, before any are dropped
   TensorView needed_capacity;  ///< (1) i32 out: the largest count
   TensorView workspace;        ///< (bytes) u8 of route_workspace_bytes
 };
@@ -59,5 +59,12 @@ template <class T>
 void route_cpu(const RouteArgs& args);
 template <class T>
 void route_backward_cpu(const RouteBackwardArgs& args);
+
+#ifdef FLEX_HAS_CUDA
+void route_cuda(const RouteArgs& args, Stream& stream);
+void route_backward_cuda(const RouteBackwardArgs& args, Stream& stream);
+[[nodiscard]] std::int64_t route_workspace_bytes_cuda(std::int64_t num_tokens, std::int64_t num_experts,
+                                                      std::int64_t top_k, DType gate_type);
+#endif
 
 }  // namespace flex

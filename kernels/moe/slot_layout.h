@@ -2,13 +2,9 @@
 
 #include <cstdint>
 
-namespace flex {
+#include "base/host_device.h"
 
-#ifdef __CUDACC__
-#define FLEX_HOST_DEVICE __host__ __device__
-#else
-#define FLEX_HOST_DEVICE
-#endif
+namespace flex {
 
 /// Where the slots of an encoded buffer lie, so that every (destination rank, pipeline chunk) is one
 /// contiguous piece and no plan needs a copy before its exchange.

@@ -1,0 +1,160 @@
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "kernels/matrix_map.h"
+#include "kernels/moe/expert_ffn.h"
+
+namespace flex {
+namespace {
+
+template <class T>
+T sigmoid(T v) {
+  return T(1) / (T(1) + std::exp(-v));
+}
+
+/// Standard normal distribution function. erfc keeps the relative accuracy of the lower tail, where 1 + erf
+/// cancels.
+template <class T>
+T normal_cdf(T v) {
+  return std::erfc(-v / std::numbers::sqrt2_v<T>) / T(2);
+}
+
+template <class T>
+T activate(Activation activation, T v) {
+  switch (activation) {
+    case Activation::kGelu:
+      return v * normal_cdf(v);
+    case Activation::kRelu:
+      return v > T(0) ? v : T(0);
+    case Activation::kSilu:
+      return v * sigmoid(v);
+  }
+  return v;
+}
+
+template <class T>
+T activation_slope(Activation activation, T v) {
+  switch (activation) {
+    case Activation::kGelu: {
+      const T density = std::exp(-v * v / T(2)) * std::numbers::inv_sqrtpi_v<T> / std::numbers::sqrt2_v<T>;
+      return normal_cdf(v) + v * density;
+    }
+    case Activation::kRelu:
+      return v > T(0) ? T(1) : T(0);
+    case Activation::kSilu: {
+      const T s = sigmoid(v);
+      return s * (T(1) + v * (T(1) - s));
+    }
+  }
+  return T(1);
+}
+
+// activated = act(hidden), times up when there is one; may overwrite hidden.
+template <class T>
+void activate_rows(Activation activation, const T* hidden, const T* up, T* activated, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const T value = activate(activation, hidden[i]);
+    activated[i] = up != nullptr ? value * up[i] : value;
+  }
+}
+
+Activation activation_of(FfnKind kind, Activation activation) {
+  return kind == FfnKind::kGated ? Activation::kSilu : activation;
+}
+
+// Columns of an output of `model_dim` that a bias of `columns` entries from `begin` on covers; the rest is
+// padding.
+std::int64_t covered_columns(std::int64_t begin, std::int64_t columns, std::int64_t model_dim) {
+  return std::clamp(model_dim - begin, std::int64_t{0}, columns);
+}
+
+}  // namespace
+
+template <class T>
+void expert_ffn_cpu(const ExpertFfnArgs& args) {
+  const bool gated = args.kind == FfnKind::kGated;
+  const auto& weights = args.weights;
+  for (std::int64_t expert = 0; expert < args.x.size(0); ++expert) {
+    const auto x = matrix_slice<T>(args.x, expert);
+    auto hidden = matrix_slice<T>(args.hidden, expert);
+    hidden.noalias() = x * matrix_slice<T>(weights.fc1_w, expert).transpose();
+    if (weights.fc1_bias.present()) hidden.rowwise() += row_of<T>(weights.fc1_bias, expert);
+    if (gated)
+      matrix_slice<T>(args.up, expert).noalias() = x * matrix_slice<T>(weights.up_w, expert).transpose();
+
+    activate_rows<T>(activation_of(args.kind, args.activation), hidden.data(),
+                     gated ? args.up.slice<T>(expert) : nullptr, args.activated.slice<T>(expert),
+                     hidden.size());
+
+    auto y = matrix_slice<T>(args.y, expert);
+    y.noalias() = matrix_slice<T>(args.activated, expert) * matrix_slice<T>(weights.fc2_w, expert);
+    if (weights.fc2_bias.present()) {
+      const std::int64_t columns = covered_columns(args.fc2_bias_begin, weights.fc2_bias.size(1), y.cols());
+      if (columns == 0) continue;
+      y.middleCols(args.fc2_bias_begin, columns).rowwise() +=
+          row_of<T>(weights.fc2_bias, expert).head(columns);
+    }
+  }
+}
+
+template <class T>
+void expert_ffn_backward_data_cpu(const ExpertFfnBackwardDataArgs& args) {
+  const bool gated = args.kind == FfnKind::kGated;
+  const Activation activation = activation_of(args.kind, args.activation);
+  for (std::int64_t expert = 0; expert < args.dy.size(0); ++expert) {
+    auto dhidden = matrix_slice<T>(args.dhidden, expert);
+    const auto hidden = matrix_slice<T>(args.hidden, expert);
+    dhidden.noalias() =
+        matrix_slice<T>(args.dy, expert) * matrix_slice<T>(args.weights.fc2_w, expert).transpose();
+    for (std::int64_t i = 0; i < hidden.size(); ++i) {
+      const T dactivated = dhidden.data()[i];
+      const T slope = activation_slope(activation, hidden.data()[i]);
+      if (gated) {
+        const T up = args.up.slice<T>(expert)[i];
+        args.dup.slice<T>(expert)[i] = dactivated * activate(activation, hidden.data()[i]);
+        dhidden.data()[i] = dactivated * up * slope;
+      } else {
+        dhidden.data()[i] = dactivated * slope;
+      }
+    }
+    auto dx = matrix_slice<T>(args.dx, expert);
+    dx.noalias() = dhidden * matrix_slice<T>(args.weights.fc1_w, expert);
+    if (gated) dx.noalias() += matrix_slice<T>(args.dup, expert) * matrix_slice<T>(args.weights.up_w, expert);
+  }
+}
+
+template <class T>
+void expert_ffn_backward_weights_cpu(const ExpertFfnBackwardWeightsArgs& args) {
+  const bool gated = args.kind == FfnKind::kGated;
+  const auto& gradients = args.gradients;
+  for (std::int64_t expert = 0; expert < args.x.size(0); ++expert) {
+    const auto x = matrix_slice<T>(args.x, expert);
+    const auto dy = matrix_slice<T>(args.dy, expert);
+    const auto dhidden = matrix_slice<T>(args.dhidden, expert);
+    matrix_slice<T>(gradients.fc1_w, expert).noalias() = dhidden.transpose() * x;
+    if (gated)
+      matrix_slice<T>(gradients.up_w, expert).noalias() = matrix_slice<T>(args.dup, expert).transpose() * x;
+    if (gradients.fc1_bias.present()) row_of<T>(gradients.fc1_bias, expert) = dhidden.colwise().sum();
+
+    auto activated = matrix_slice<T>(args.activated, expert);
+    activate_rows<T>(activation_of(args.kind, args.activation), args.hidden.slice<T>(expert),
+                     gated ? args.up.slice<T>(expert) : nullptr, activated.data(), activated.size());
+    matrix_slice<T>(gradients.fc2_w, expert).noalias() = activated.transpose() * dy;
+    if (gradients.fc2_bias.present()) {
+      auto bias = row_of<T>(gradients.fc2_bias, expert);
+      bias.setZero();
+      const std::int64_t columns = covered_columns(args.fc2_bias_begin, bias.size(), dy.cols());
+      if (columns > 0) bias.head(columns) = dy.middleCols(args.fc2_bias_begin, columns).colwise().sum();
+    }
+  }
+}
+
+template void expert_ffn_cpu<float>(const ExpertFfnArgs&);
+template void expert_ffn_cpu<double>(const ExpertFfnArgs&);
+template void expert_ffn_backward_data_cpu<float>(const ExpertFfnBackwardDataArgs&);
+template void expert_ffn_backward_data_cpu<double>(const ExpertFfnBackwardDataArgs&);
+template void expert_ffn_backward_weights_cpu<float>(const ExpertFfnBackwardWeightsArgs&);
+template void expert_ffn_backward_weights_cpu<double>(const ExpertFfnBackwardWeightsArgs&);
+
+}  // namespace flex
