@@ -1,5 +1,7 @@
 #include "costmodel/cluster.h"
 
+#include <algorithm>
+
 #include "base/require.h"
 
 namespace flex {

@@ -271,7 +271,7 @@ void Stream::push_on_failure(HostTask task) {
   impl_->push(std::move(task), Impl::When::kFailed);
 }
 
-std::exception_ptr Stream::failure() const { return impl_->current_failure(); }
+std::exception_ptr Stream::failure_of(Impl& impl) { return impl.current_failure(); }
 
 void Stream::record(Event& event) {
   Event::Impl* target = event.impl_.get();

@@ -89,13 +89,13 @@ class Stream {
     push(HostTask(std::forward<F>(function)));
   }
 
-  /// Queues work that runs only if the stream has failed by then, e.g. to tell peers. CPU streams only.
+  /// Queues function(std::exception_ptr) to run only if the stream has failed by then, e.g. to tell peers. CPU streams only.
   template <class F>
   void enqueue_on_failure(F&& function) {
-    push_on_failure(HostTask(std::forward<F>(function)));
+    push_on_failure(HostTask([impl = impl_.get(), function = std::forward<F>(function)]() mutable {
+      function(failure_of(*impl));
+    }));
   }
-  /// What the stream failed with and nobody has collected yet, or null.
-  [[nodiscard]] std::exception_ptr failure() const;
 
   /// Marks the end of the work queued so far.
   void record(Event& event);
@@ -109,6 +109,7 @@ class Stream {
   explicit Stream(std::unique_ptr<Impl> impl);
   void push(HostTask task);
   void push_on_failure(HostTask task);
+  static std::exception_ptr failure_of(Impl& impl);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -24,7 +24,6 @@ void exchange(Communicator& group, std::int64_t chunks_per_peer, std::string_vie
   group.all_to_all({.send = args.from.data,
                     .recv = args.to.data,
                     .bytes_per_peer = bytes_per_peer,
-                    .send_offset_bytes = {},
                     .traffic = args.traffic},
                    stream);
 }
@@ -88,13 +87,6 @@ void hierarchical_2d_all_to_all(NodeGroups& groups, const HierarchicalAllToAllAr
   hierarchical_node_all_to_all(groups, step(args.scratch, args.recv, args.node_traffic), stream);
   hierarchical_rail_copy(groups, step(args.recv, args.scratch, args.node_traffic), stream);
   hierarchical_rail_all_to_all(groups, step(args.scratch, args.recv, args.rail_traffic), stream);
-}
-
-void fill_shared_offsets(std::span<std::int64_t> offset_bytes, std::int64_t group, std::int64_t parts,
-                         std::int64_t chunk_bytes) {
-  for (std::size_t peer = 0; peer < offset_bytes.size(); ++peer) {
-    offset_bytes[peer] = shared_place(static_cast<std::int64_t>(peer), group, parts) * chunk_bytes;
-  }
 }
 
 }  // namespace flex

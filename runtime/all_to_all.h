@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
 
 #include "runtime/communicator.h"
 
@@ -70,14 +69,5 @@ struct HierarchicalAllToAllArgs {
 /// The four steps on one stream. The views must be three pieces of memory that do not overlap.
 /// @throws InputError for views that are too small or not contiguous; CommError as the communicator does.
 void hierarchical_2d_all_to_all(NodeGroups& groups, const HierarchicalAllToAllArgs& args, Stream& stream);
-
-/// Place of the chunk for rank `peer` when one chunk serves the group / parts ranks of a group that get a
-/// copy of it.
-[[nodiscard]] constexpr std::int64_t shared_place(std::int64_t peer, std::int64_t group, std::int64_t parts) {
-  return peer / group * parts + peer % group % parts;
-}
-/// The same rule for AllToAllArgs::send_offset_bytes, one entry for each rank.
-void fill_shared_offsets(std::span<std::int64_t> offset_bytes, std::int64_t group, std::int64_t parts,
-                         std::int64_t chunk_bytes);
 
 }  // namespace flex

@@ -52,16 +52,16 @@ void require_count(std::string_view operation, std::int64_t count) {
 
 CollectiveCall all_to_all_call(const AllToAllArgs& args, int size) {
   require_count("all_to_all", args.bytes_per_peer);
-  if (!args.send_offset_bytes.empty()) {
-    require_sizes("all_to_all", "send_offset_bytes", args.send_offset_bytes, size);
-  }
+  require(args.parts >= 1 && args.group >= 1 && args.group % args.parts == 0 && size % args.group == 0,
+          "all_to_all: parts {} must divide group {}, and group the {} ranks", args.parts, args.group, size);
   CollectiveCall call;
   call.kind = CollectiveKind::kAllToAll;
   call.traffic = args.traffic;
   call.bytes = args.bytes_per_peer;
   call.send = args.send;
   call.recv = args.recv;
-  if (!args.send_offset_bytes.empty()) call.send_offset_bytes = args.send_offset_bytes.data();
+  call.group = args.group;
+  call.parts = args.parts;
   return call;
 }
 
@@ -185,7 +185,10 @@ std::string describe(const CollectiveCall& call) {
 }
 
 std::string group_text(std::span<const int> world_ranks) {
-  return fmt::format("{{{}}}", fmt::join(world_ranks, ","));
+  constexpr std::size_t kMostListed = 16;  // a message stays one readable line
+  if (world_ranks.size() <= kMostListed) return fmt::format("{{{}}}", fmt::join(world_ranks, ","));
+  return fmt::format("{{{},...,{}; {} ranks}}", fmt::join(world_ranks.first(kMostListed / 2), ","),
+                     world_ranks.back(), world_ranks.size());
 }
 
 std::string place_text(CollectiveKind kind, Traffic traffic, std::span<const int> world_ranks) {
@@ -193,6 +196,11 @@ std::string place_text(CollectiveKind kind, Traffic traffic, std::span<const int
 }
 
 std::string ranks_text(std::span<const int> ranks) {
+  constexpr std::size_t kMostListed = 16;
+  if (ranks.size() > kMostListed) {
+    return fmt::format("ranks {}, ... ({} ranks)", fmt::join(ranks.first(kMostListed / 2), ", "),
+                       ranks.size());
+  }
   return fmt::format("{} {}", ranks.size() == 1 ? "rank" : "ranks", fmt::join(ranks, ", "));
 }
 

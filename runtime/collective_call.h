@@ -31,7 +31,9 @@ struct CollectiveCall {
   std::int64_t bytes = 0;        ///< for or from each rank; an all_reduce's or a broadcast's whole buffer
   const void* send = nullptr;    ///< null where the call is in place
   void* recv = nullptr;
-  const std::int64_t* send_offset_bytes = nullptr;  ///< null: p * bytes
+  std::int64_t group = 1;  ///< of an all_to_all: the piece for p lies at shared_place(p, group, parts)
+  std::int64_t parts = 1;
+  const std::int64_t* send_offset_bytes = nullptr;  ///< the ragged exchange's; null elsewhere
   const std::int64_t* send_bytes = nullptr;         ///< the ragged exchange's; null elsewhere
   const std::int64_t* recv_bytes = nullptr;
   const std::int64_t* recv_offset_bytes = nullptr;
@@ -46,8 +48,9 @@ struct CollectiveCall {
   }
   /// Where the piece for `peer` lies in `send` (all_to_all, ragged, reduce_scatter).
   [[nodiscard]] const char* piece_for(int peer) const {
-    return static_cast<const char*>(send) +
-           (send_offset_bytes != nullptr ? send_offset_bytes[peer] : peer * bytes);
+    return static_cast<const char*>(send) + (send_offset_bytes != nullptr
+                                                 ? send_offset_bytes[peer]
+                                                 : shared_place(peer, group, parts) * bytes);
   }
   /// Where the piece of `peer` goes in `recv` (all_to_all, ragged, all_gather).
   [[nodiscard]] char* place_of(int peer) const {

@@ -61,14 +61,20 @@ class TrafficCounters {
 
 enum class ReduceOp : std::uint8_t { kSum, kMax };
 
-/// Equal exchange: peer p gets `bytes_per_peer` from `send` at offset send_offset_bytes[p] (p *
-/// bytes_per_peer when empty; offsets may coincide, so that one piece of memory can go to several peers), and
-/// what peer p sent here arrives at p * bytes_per_peer of `recv`.
+/// Place of the piece for `peer` in a send buffer where one piece serves the group / parts ranks of a group
+/// that get a copy of it. Equal values: place `peer`.
+[[nodiscard]] constexpr std::int64_t shared_place(std::int64_t peer, std::int64_t group, std::int64_t parts) {
+  return peer / group * parts + peer % group % parts;
+}
+
+/// Equal exchange: peer p gets `bytes_per_peer` from place shared_place(p, group, parts) of `send`, counted
+/// in pieces of that size, and what peer p sent here arrives at place p of `recv`.
 struct AllToAllArgs {
   const void* send = nullptr;
   void* recv = nullptr;
   std::int64_t bytes_per_peer = 0;
-  std::span<const std::int64_t> send_offset_bytes;
+  std::int64_t group = 1;  ///< divides the number of ranks
+  std::int64_t parts = 1;  ///< divides group
   Traffic traffic = Traffic::kOther;
 };
 

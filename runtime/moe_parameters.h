@@ -29,8 +29,8 @@ struct Parameter {
   bool replicated = true;  ///< every rank holds all of it (the gate), or its shard (the experts)
   bool trained = true;     ///< false: the gradient stays zero
   Shard shard;             ///< meaningless when replicated
-  Tensor value;
-  Tensor gradient;  ///< of value's shape; written by each backward pass, already summed over ranks
+  Tensor value{};
+  Tensor gradient{};  ///< of value's shape; written by each backward pass, already summed over ranks
 };
 
 /// The parameters of one layer in one layout that every plan uses. Rank p of W holds, when E >= W, experts

@@ -26,12 +26,12 @@ enum class FfnKind : std::uint8_t {
 /// TensorView for gradients. Biases may be left out.
 template <class View>
 struct ExpertParameters {
-  View fc1_w;     ///< (L, F, M); w1 when gated
-  View up_w;      ///< (L, F, M); w2, only when gated
-  View fc2_w;     ///< (L, F, M), not transposed; w3 when gated
-  View fc1_bias;  ///< (L, F)
-  View fc2_bias;  ///< (L, B): columns [fc2_bias_begin, fc2_bias_begin + B) of the output's bias; entries past
-                  ///< column M are padding and ignored
+  View fc1_w{};     ///< (L, F, M); w1 when gated
+  View up_w{};      ///< (L, F, M); w2, only when gated
+  View fc2_w{};     ///< (L, F, M), not transposed; w3 when gated
+  View fc1_bias{};  ///< (L, F)
+  View fc2_bias{};  ///< (L, B): columns [fc2_bias_begin, fc2_bias_begin + B) of the output's bias; entries
+                    ///< past column M are padding and ignored
 };
 
 struct ExpertFfnArgs {

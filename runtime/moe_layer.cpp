@@ -1,0 +1,269 @@
+#include "runtime/moe_layer.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <string_view>
+#include <vector>
+
+#include "base/log.h"
+#include "base/require.h"
+#include "costmodel/plan_space.h"
+#include "kernels/moe/route.h"
+#include "runtime/moe_layer_impl.h"
+
+namespace flex {
+namespace {
+
+/// What ranks compare before they go on: a number that differs by right (the first), then what must be equal.
+enum Word : std::size_t { kNumber, kTopK, kCapacityFactor, kCall, kConfig, kPlans, kNumWords };
+
+std::int64_t as_word(std::uint64_t bits) { return std::bit_cast<std::int64_t>(bits); }
+
+}  // namespace
+
+MoeLayer::MoeLayer(const MoeConfig& config, RankContext& context)
+    : impl_(std::make_unique<Impl>(config, context)) {}
+MoeLayer::~MoeLayer() = default;
+
+ForwardResult MoeLayer::forward(ConstTensorView x, TensorView y, const ForwardCall& call, Stream& stream) {
+  return impl_->forward(x, y, call, stream);
+}
+void MoeLayer::backward(ConstTensorView dy, TensorView dx, double loss_gradient, Stream& stream) {
+  impl_->backward(dy, dx, loss_gradient, stream);
+}
+const MoeConfig& MoeLayer::config() const { return impl_->config_; }
+MoeParameters& MoeLayer::parameters() { return impl_->parameters_; }
+RoutingViews MoeLayer::routing() const { return impl_->routing(); }
+std::int64_t MoeLayer::num_dropped_blocking() const { return impl_->num_dropped_blocking(); }
+const Schedule& MoeLayer::route_schedule() const { return impl_->route_schedule_; }
+const Schedule& MoeLayer::forward_schedule() const { return impl_->forward_schedule_; }
+const Schedule& MoeLayer::backward_schedule() const { return impl_->backward_schedule_; }
+std::int64_t MoeLayer::activation_bytes() const { return impl_->arena_.capacity_bytes(); }
+void MoeLayer::set_schedule_filter(std::function<void(Schedule&)> filter) {
+  impl_->filter_ = std::move(filter);
+}
+
+MoeLayer::Impl::Impl(const MoeConfig& config, RankContext& context)
+    : config_(config),
+      context_(context),
+      parameters_(config, context.size(), context.rank(), context.device()),
+      arena_(context.device()),
+      finished_(context.device()) {
+  context.prepare_weight_groups(workload_of(config, context.size()).shards());
+}
+
+MoeLayer::Impl::~Impl() {
+  if (std::uncaught_exceptions() > exceptions_at_start_) {
+    context_.abort(fmt::format("rank {} failed", context_.rank()));
+  }
+  try {
+    if (queued_) finished_.wait_blocking();
+  } catch (const std::exception& error) {
+    log_debug("rank {}: a layer ended with unfinished work: {}", context_.rank(), error.what());
+  }
+}
+
+void MoeLayer::Impl::check_forward(ConstTensorView x, TensorView y, const ForwardCall& call) const {
+  require(x.present() && x.shape.rank() == 2 && x.size(1) == config_.model_dim,
+          "MoeLayer::forward: x has shape {}, expected (T, {})", to_string(x.shape), config_.model_dim);
+  require(y.shape == x.shape, "MoeLayer::forward: y has shape {}, x has {}", to_string(y.shape),
+          to_string(x.shape));
+  require(x.dtype == config_.dtype && y.dtype == config_.dtype,
+          "MoeLayer::forward: x is {} and y is {}, the layer is {}", name(x.dtype), name(y.dtype),
+          name(config_.dtype));
+  require(x.device == context_.device() && y.device == context_.device(),
+          "MoeLayer::forward: x is on {} and y on {}, the layer is on {}", to_string(x.device),
+          to_string(y.device), to_string(context_.device()));
+  require(call.top_k >= 1 && call.top_k <= config_.num_experts,
+          "MoeLayer::forward: top_k is {}; with {} experts it is from 1 to {}", call.top_k,
+          config_.num_experts, config_.num_experts);
+  require(std::isfinite(call.capacity_factor),
+          "MoeLayer::forward: capacity_factor is {}; it is a finite number", call.capacity_factor);
+}
+
+ForwardResult MoeLayer::Impl::forward(ConstTensorView x, TensorView y, const ForwardCall& call,
+                                      Stream& stream) {
+  check_forward(x, y, call);
+  if (arena_.merges_on_reset() && queued_) finished_.wait_blocking();
+  arena_.reset();
+  kept_ = false;
+  x_ = x;
+  y_ = y;
+  call_ = call;
+  pass_ = Pass::kForward;
+  result_ = {.plans = call.plans};
+  workload_ = workload_of(config_, context_.size());
+  workload_.num_tokens = x.size(0);
+  workload_.top_k = call.top_k;
+  workload_.dropless = call.capacity_factor <= 0;
+  workload_.agree_on_tokens = !call.equal_tokens;
+  workload_.gate_noise = call.add_noise && config_.gate_noise > 0;
+  first_token_ = context_.rank() * x.size(0);
+  needed_capacity_ = 0;
+  try {
+    take_route_buffers();
+    build_schedule_into(route_schedule_, Part::kRoute, workload_, kDefaultPlan, context_.cluster());
+    run_schedule(route_schedule_, stream);
+    result_.max_tokens = workload_.num_tokens;
+    result_.capacity = expert_capacity(call.top_k, call.capacity_factor, workload_.num_tokens,
+                                       config_.num_experts, needed_capacity_);
+    workload_.capacity = result_.capacity;
+    result_.padded_capacity = workload_.padded_capacity();
+    fix_plans(call);
+    build_schedule_into(forward_schedule_, Part::kExpert, workload_, result_.plans.forward,
+                        context_.cluster());
+    take_forward_buffers();
+    run_schedule(forward_schedule_, stream);
+  } catch (...) {
+    finish(stream);  // what was queued still uses the layer's memory
+    throw;
+  }
+  finish(stream);
+  kept_ = call.training;
+  return result_;
+}
+
+void MoeLayer::Impl::backward(ConstTensorView dy, TensorView dx, double loss_gradient, Stream& stream) {
+  require(kept_, "MoeLayer::backward: no forward pass with training = true came before");
+  require(dy.shape == x_.shape && dx.shape == x_.shape,
+          "MoeLayer::backward: dy has shape {} and dx {}, x had {}", to_string(dy.shape), to_string(dx.shape),
+          to_string(x_.shape));
+  require(dy.dtype == config_.dtype && dx.dtype == config_.dtype,
+          "MoeLayer::backward: dy is {} and dx is {}, the layer is {}", name(dy.dtype), name(dx.dtype),
+          name(config_.dtype));
+  kept_ = false;
+  dy_ = dy;
+  dx_ = dx;
+  loss_gradient_ = loss_gradient;
+  pass_ = Pass::kBackward;
+  Workload workload = workload_;
+  workload.pass = Pass::kBackward;
+  try {
+    build_schedule_into(backward_schedule_, Part::kExpert, workload, result_.plans.backward,
+                        context_.cluster());
+    take_backward_buffers();
+    run_schedule(backward_schedule_, stream);
+  } catch (...) {
+    finish(stream);
+    throw;
+  }
+  finish(stream);
+}
+
+void MoeLayer::Impl::run_schedule(Schedule& schedule, Stream& stream) {
+  if (filter_) filter_(schedule);
+  context_.executor().run(schedule, stream, *this);
+}
+
+void MoeLayer::Impl::finish(Stream& stream) {
+  if (stream.device().is_cpu()) {
+    abort_if_failed(context_.executor().communication());
+    abort_if_failed(stream);
+  }
+  stream.record(finished_);
+  queued_ = true;
+}
+
+void MoeLayer::Impl::abort_if_failed(Stream& stream) {
+  // Peers must not wait for a rank whose streams do nothing any more.
+  stream.enqueue_on_failure([&context = context_](const std::exception_ptr& failure) {
+    try {
+      std::rethrow_exception(failure);
+    } catch (const std::exception& error) {
+      context.abort(fmt::format("rank {} failed: {}", context.rank(), error.what()));
+    }
+  });
+}
+
+void MoeLayer::Impl::compare_calls(std::int64_t number) {
+  const auto world = static_cast<std::size_t>(context_.size());
+  const bool chosen = call_.choose != nullptr;
+  const std::array<std::int64_t, kNumWords> mine = {
+      number,
+      call_.top_k,
+      std::bit_cast<std::int64_t>(call_.capacity_factor),
+      static_cast<std::int64_t>(call_.iteration * 8 + (call_.training ? 1 : 0) + (call_.add_noise ? 2 : 0) +
+                                (call_.equal_tokens ? 4 : 0)),
+      as_word(stable_hash(config_)),
+      chosen ? 0 : as_word(stable_hash(call_.plans.forward) * 3 + stable_hash(call_.plans.backward))};
+  words_.resize(kNumWords * world);
+  context_.control().gather_host_blocking(mine, words_);
+
+  constexpr std::array<std::string_view, kNumWords> kWhat = {
+      "", "top_k", "capacity_factor", "iteration, training, add_noise or equal_tokens", "the configuration",
+      ""};
+  for (std::size_t rank = 0; rank < world; ++rank) {
+    for (const std::size_t word : {kTopK, kCapacityFactor, kCall, kConfig}) {
+      require(words_[rank * kNumWords + word] == words_[word],
+              "MoeLayer::forward: {} differs between rank 0 and rank {}; all ranks must make the same call",
+              kWhat[word], rank);
+    }
+    result_.plans_disagreed = result_.plans_disagreed || words_[rank * kNumWords + kPlans] != words_[kPlans];
+  }
+}
+
+void MoeLayer::Impl::agree_on_tokens() {
+  compare_calls(x_.size(0));
+  first_token_ = 0;
+  for (int rank = 0; rank < context_.size(); ++rank) {
+    const std::int64_t tokens = words_[static_cast<std::size_t>(rank) * kNumWords];
+    if (rank < context_.rank()) first_token_ += tokens;
+    workload_.num_tokens = std::max(workload_.num_tokens, tokens);
+  }
+}
+
+void MoeLayer::Impl::agree_on_capacity(Stream& stream) {
+  std::int32_t needed = 0;
+  copy_blocking({&needed, DType::kI32, {1}}, route_.needed);
+  static_cast<void>(stream);
+  needed_capacity_ = needed;
+  if (context_.size() == 1) return;
+  compare_calls(needed);
+  for (int rank = 0; rank < context_.size(); ++rank) {
+    needed_capacity_ = std::max(needed_capacity_, words_[static_cast<std::size_t>(rank) * kNumWords]);
+  }
+}
+
+void MoeLayer::Impl::fix_plans(const ForwardCall& call) {
+  if (call.choose != nullptr) result_.plans = (*call.choose)(workload_);
+  if (result_.plans_disagreed) {
+    result_.plans = {};
+    if (context_.rank() == 0) {
+      log_warning("ranks came with different plans (rank 0 with '{}' and '{}'); all run the default '{}'",
+                  to_string(call.plans.forward), to_string(call.plans.backward), to_string(kDefaultPlan));
+    }
+  }
+  const auto& [forward, backward] = result_.plans;
+  require(forward.parallel_degree == backward.parallel_degree,
+          "the backward plan '{}' must use the forward plan's r{}", to_string(backward),
+          forward.parallel_degree);
+  for (const Plan& plan : {forward, backward}) {
+    if (const auto reason = is_legal(plan, workload_, context_.cluster())
+                                ? std::nullopt
+                                : why_illegal(plan, workload_, context_.cluster())) {
+      fail("plan '{}' cannot run with capacity {}: {}", to_string(plan), workload_.capacity, *reason);
+    }
+  }
+}
+
+RoutingViews MoeLayer::Impl::routing() const {
+  return {.scores = route_.scores,
+          .indices = route_.indices,
+          .gates = route_.gates,
+          .locations = route_.locations,
+          .counts = route_.counts,
+          .loss = route_.loss};
+}
+
+std::int64_t MoeLayer::Impl::num_dropped_blocking() const {
+  require(queued_, "no forward pass has run yet");
+  finished_.wait_blocking();
+  std::vector<std::int32_t> counts(static_cast<std::size_t>(config_.num_experts));
+  copy_blocking({counts.data(), DType::kI32, {config_.num_experts}}, route_.counts);
+  std::int64_t dropped = 0;
+  for (const std::int32_t count : counts) dropped += std::max<std::int64_t>(count - result_.capacity, 0);
+  return dropped;
+}
+
+}  // namespace flex

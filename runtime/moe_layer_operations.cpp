@@ -1,0 +1,430 @@
+#include "base/require.h"
+#include "kernels/moe/decode.h"
+#include "kernels/moe/encode.h"
+#include "kernels/moe/expert_ffn.h"
+#include "kernels/moe/gate.h"
+#include "kernels/moe/gate_loss.h"
+#include "kernels/moe/noise.h"
+#include "kernels/moe/permute_chunks.h"
+#include "kernels/moe/route.h"
+#include "runtime/moe_layer_impl.h"
+
+/// What each operation of a schedule does. Nothing here decides order, streams or dependencies.
+namespace flex {
+namespace {
+
+ExpertParameters<ConstTensorView> as_const(const WeightViews& w) {
+  const auto optional = [](const TensorView& view) {
+    return view.present() ? ConstTensorView(view) : ConstTensorView{};
+  };
+  return {.fc1_w = w.fc1_w,
+          .up_w = optional(w.up_w),
+          .fc2_w = w.fc2_w,
+          .fc1_bias = optional(w.fc1_bias),
+          .fc2_bias = optional(w.fc2_bias)};
+}
+
+TensorView narrowed_if(const TensorView& view, std::int64_t begin, std::int64_t count) {
+  return view.present() ? view.narrowed(begin, count) : view;
+}
+
+// Rows [begin, begin + count) of a buffer of rows.
+TensorView rows_at(const TensorView& buffer, std::int64_t begin, std::int64_t count) {
+  TensorView view = buffer;
+  view.data = static_cast<char*>(buffer.data) + begin * buffer.size(1) * size_bytes(buffer.dtype);
+  view.shape = {count, buffer.size(1)};
+  return view;
+}
+
+}  // namespace
+
+void MoeLayer::Impl::run(const Operation& operation, Stream& stream) {
+  using enum OperationKind;
+  switch (operation.kind) {
+    case kAgreeTokens:
+    case kGate:
+    case kGateNoise:
+    case kRoute:
+    case kGateLossSums:
+    case kReduceGateLoss:
+    case kGateLossValue:
+    case kAgreeCapacity:
+      return run_route(operation, stream);
+    case kAllToAll:
+    case kNodeCopy:
+    case kNodeAllToAll:
+    case kRailCopy:
+    case kRailAllToAll:
+    case kRowsToExperts:
+    case kRowsFromExperts:
+    case kSumCopies:
+      return run_exchange(operation, stream);
+    case kGatherWeights:
+      return gather_weights(stream);
+    default:
+      return pass_ == Pass::kForward ? run_forward(operation, stream) : run_backward(operation, stream);
+  }
+}
+
+void MoeLayer::Impl::run_route(const Operation& operation, Stream& stream) {
+  using enum OperationKind;
+  const GateLossSettings settings = config_.loss_settings();
+  switch (operation.kind) {
+    case kAgreeTokens:
+      return agree_on_tokens();
+    case kAgreeCapacity:
+      return agree_on_capacity(stream);
+    case kGate:
+      return gate(stream);
+    case kGateNoise:
+      return add_gate_noise({.logits = route_.clean,
+                             .noisy = route_.noisy,
+                             .stddev = config_.gate_noise / static_cast<double>(config_.num_experts),
+                             .seed = config_.seed,
+                             .iteration = call_.iteration,
+                             .layer = config_.layer,
+                             .first_token = first_token_},
+                            stream);
+    case kRoute:
+      return route({.logits = route_.noisy,
+                    .normalize_gate = config_.normalize_gate,
+                    .batch_prioritized = config_.batch_prioritized_routing,
+                    .scores = route_.scores,
+                    .indices = route_.indices,
+                    .gates = route_.gates,
+                    .locations = route_.locations,
+                    .counts = route_.counts,
+                    .needed_capacity = route_.needed,
+                    .workspace = route_.workspace},
+                   stream);
+    case kGateLossSums:
+      return gate_loss_sums({.settings = settings,
+                             .scores = route_.scores,
+                             .clean = route_.clean,
+                             .noisy = route_.noisy,
+                             .indices = route_.indices,
+                             .sums = route_.loss_sums,
+                             .workspace = route_.loss_workspace},
+                            stream);
+    case kReduceGateLoss:
+      return context_.data().all_reduce(route_.loss_sums.data, route_.loss_sums.num_elements(), DType::kF64,
+                                        ReduceOp::kSum, Traffic::kGate, stream);
+    case kGateLossValue:
+      return gate_loss_value({.settings = settings, .sums = route_.loss_sums, .value = route_.loss}, stream);
+    default:
+      fail("operation {} does not belong to the route part", name(operation.kind));
+  }
+}
+
+void MoeLayer::Impl::gate(Stream& stream) {
+  if (config_.gate == GateKind::kLinear) {
+    linear_gate({.x = x_, .weight = parameters_.at("gate.wg.weight").value, .logits = route_.clean}, stream);
+    return;
+  }
+  cosine_gate({.x = x_,
+               .projector_weight = parameters_.at("gate.cosine_projector.weight").value,
+               .projector_bias = parameters_.at("gate.cosine_projector.bias").value,
+               .sim_matrix = parameters_.at("gate.sim_matrix").value,
+               .temperature = parameters_.at("gate.temperature").value,
+               .projected = route_.projected,
+               .normalized_sim = route_.normalized_sim,
+               .logits = route_.clean},
+              stream);
+}
+
+void MoeLayer::Impl::gate_backward(Stream& stream) {
+  route_backward({.scores = route_.scores,
+                  .indices = route_.indices,
+                  .dgates = dgates_,
+                  .normalize_gate = config_.normalize_gate,
+                  .dlogits = dlogits_},
+                 stream);
+  if (workload_.gate_loss && loss_gradient_ != 0) {
+    gate_loss_backward({.settings = config_.loss_settings(),
+                        .scores = route_.scores,
+                        .clean = route_.clean,
+                        .noisy = route_.noisy,
+                        .indices = route_.indices,
+                        .sums = route_.loss_sums,
+                        .dvalue = loss_gradient_,
+                        .dlogits = dlogits_},
+                       stream);
+  }
+  // With postscore this comes before encode_backward, which then adds to dx; otherwise after it.
+  const bool accumulate = !config_.is_postscore;
+  if (config_.gate == GateKind::kLinear) {
+    Parameter& weight = parameters_.at("gate.wg.weight");
+    linear_gate_backward({.x = x_,
+                          .weight = weight.value,
+                          .dlogits = dlogits_,
+                          .dweight = weight.gradient,
+                          .dx = dx_,
+                          .accumulate_dx = accumulate},
+                         stream);
+    return;
+  }
+  Parameter& projector = parameters_.at("gate.cosine_projector.weight");
+  Parameter& sim = parameters_.at("gate.sim_matrix");
+  Parameter& temperature = parameters_.at("gate.temperature");
+  cosine_gate_backward({.x = x_,
+                        .projector_weight = projector.value,
+                        .sim_matrix = sim.value,
+                        .temperature = temperature.value,
+                        .projected = route_.projected,
+                        .normalized_sim = route_.normalized_sim,
+                        .dlogits = dlogits_,
+                        .dprojected = dprojected_,
+                        .dprojector_weight = projector.gradient,
+                        .dprojector_bias = parameters_.at("gate.cosine_projector.bias").gradient,
+                        .dsim_matrix = sim.gradient,
+                        .dtemperature = temperature.gradient,
+                        .dx = dx_,
+                        .accumulate_dx = accumulate},
+                       stream);
+}
+
+void MoeLayer::Impl::run_forward(const Operation& operation, Stream& stream) {
+  using enum OperationKind;
+  switch (operation.kind) {
+    case kEncode:
+      return encode({.x = x_,
+                     .indices = route_.indices,
+                     .locations = route_.locations,
+                     .counts = route_.counts,
+                     .gates = config_.is_postscore ? ConstTensorView{} : route_.gates,
+                     .capacity = result_.capacity,
+                     .layout = exchange_.layout,
+                     .buffer = encoded_},
+                    stream);
+    case kExpertFfn:
+      return expert_ffn_chunk(operation, stream);
+    case kDecode:
+      return decode({.buffer = combined_,
+                     .indices = route_.indices,
+                     .locations = route_.locations,
+                     .gates = config_.is_postscore ? ConstTensorView(route_.gates) : ConstTensorView{},
+                     .capacity = result_.capacity,
+                     .layout = exchange_.layout,
+                     .y = y_},
+                    stream);
+    default:
+      fail("operation {} does not belong to a forward pass", name(operation.kind));
+  }
+}
+
+void MoeLayer::Impl::run_backward(const Operation& operation, Stream& stream) {
+  using enum OperationKind;
+  const ConstTensorView decode_gates =
+      config_.is_postscore ? ConstTensorView(route_.gates) : ConstTensorView{};
+  const ConstTensorView encode_gates =
+      config_.is_postscore ? ConstTensorView{} : ConstTensorView(route_.gates);
+  switch (operation.kind) {
+    case kDecodeBackward:
+      return decode_backward({.dy = dy_,
+                              .buffer = combined_,
+                              .indices = route_.indices,
+                              .locations = route_.locations,
+                              .counts = route_.counts,
+                              .gates = decode_gates,
+                              .capacity = result_.capacity,
+                              .buffer_layout = forward_layout_,
+                              .dbuffer_layout = exchange_.layout,
+                              .dbuffer = dcombined_,
+                              .dgates = config_.is_postscore ? dgates_ : TensorView{}},
+                             stream);
+    case kExpertFfnBackwardData:
+      return expert_ffn_backward_chunk(operation, stream);
+    case kExpertFfnBackwardWeights:
+      return expert_ffn_backward_weights_all(stream);
+    case kEncodeBackward:
+      return encode_backward({.dbuffer = dencoded_,
+                              .x = x_,
+                              .indices = route_.indices,
+                              .locations = route_.locations,
+                              .gates = encode_gates,
+                              .capacity = result_.capacity,
+                              .layout = exchange_.layout,
+                              .dx = dx_,
+                              .dgates = config_.is_postscore ? TensorView{} : dgates_,
+                              .accumulate_dx = config_.is_postscore},
+                             stream);
+    case kGateBackward:
+      return gate_backward(stream);
+    case kScatterGradients:
+      return scatter_gradients(stream);
+    case kReduceGateGradients:
+      for (Parameter& parameter : parameters_.all()) {
+        if (!parameter.replicated) continue;
+        context_.data().all_reduce(parameter.gradient.view().data, parameter.gradient.num_elements(),
+                                   parameter.gradient.dtype(), ReduceOp::kSum, Traffic::kGate, stream);
+      }
+      return;
+    default:
+      fail("operation {} does not belong to a backward pass", name(operation.kind));
+  }
+}
+
+void MoeLayer::Impl::expert_ffn_chunk(const Operation& operation, Stream& stream) {
+  const std::int64_t begin = row_begin(operation);
+  const std::int64_t rows = rows_of(operation);
+  const TensorView hidden = hidden_.narrowed(begin, rows);
+  expert_ffn({.kind = config_.ffn,
+              .activation = config_.activation,
+              .weights = as_const(weights_),
+              .fc2_bias_begin = fc2_bias_begin(),
+              .x = expert_in_.narrowed(begin, rows),
+              .hidden = hidden,
+              .up = narrowed_if(up_, begin, rows),
+              .activated = call_.training ? activated_.narrowed(0, rows) : hidden,
+              .y = expert_out_.narrowed(begin, rows)},
+             stream);
+}
+
+void MoeLayer::Impl::expert_ffn_backward_chunk(const Operation& operation, Stream& stream) {
+  const std::int64_t begin = row_begin(operation);
+  const std::int64_t rows = rows_of(operation);
+  expert_ffn_backward_data({.kind = config_.ffn,
+                            .activation = config_.activation,
+                            .weights = as_const(weights_),
+                            .dy = dexpert_out_.narrowed(begin, rows),
+                            .hidden = hidden_.narrowed(begin, rows),
+                            .up = narrowed_if(up_, begin, rows),
+                            .dhidden = dhidden_.narrowed(begin, rows),
+                            .dup = narrowed_if(dup_, begin, rows),
+                            .dx = dexpert_in_.narrowed(begin, rows)},
+                           stream);
+}
+
+void MoeLayer::Impl::expert_ffn_backward_weights_all(Stream& stream) {
+  expert_ffn_backward_weights({.kind = config_.ffn,
+                               .activation = config_.activation,
+                               .x = expert_in_,
+                               .dy = dexpert_out_,
+                               .hidden = hidden_,
+                               .up = up_,
+                               .dhidden = dhidden_,
+                               .dup = dup_,
+                               .activated = hidden_,  // the pre-activation is not needed after this
+                               .fc2_bias_begin = fc2_bias_begin(),
+                               .gradients = weight_gradients_},
+                              stream);
+}
+
+std::int64_t MoeLayer::Impl::fc2_bias_begin() const {
+  if (result_.plans.forward.parallel_degree == 0) return 0;
+  const std::int64_t slice = context_.rank() % workload_.shards();
+  return slice / shape_.weight_group * shape_.weight_group * workload_.fc2_bias_slice();
+}
+
+void MoeLayer::Impl::gather_weights(Stream& stream) {
+  const WeightViews from = own(false);
+  Communicator& group = context_.weight_group(shape_.weight_group);
+  const auto gather = [&](const TensorView& mine, const TensorView& all) {
+    if (mine.present()) group.all_gather(mine.data, all.data, mine.bytes(), Traffic::kWeights, stream);
+  };
+  gather(from.fc1_w, weights_.fc1_w);
+  gather(from.up_w, weights_.up_w);
+  gather(from.fc2_w, weights_.fc2_w);
+  gather(from.fc1_bias, weights_.fc1_bias);
+  gather(from.fc2_bias, weights_.fc2_bias);
+}
+
+void MoeLayer::Impl::scatter_gradients(Stream& stream) {
+  const WeightViews to = own(true);
+  Communicator& group = context_.weight_group(shape_.weight_group);
+  const auto scatter = [&](const TensorView& all, const TensorView& mine) {
+    if (!mine.present()) return;
+    group.reduce_scatter(all.data, mine.data, mine.num_elements(), mine.dtype, Traffic::kGradients, stream);
+  };
+  scatter(weight_gradients_.fc1_w, to.fc1_w);
+  scatter(weight_gradients_.up_w, to.up_w);
+  scatter(weight_gradients_.fc2_w, to.fc2_w);
+  scatter(weight_gradients_.fc1_bias, to.fc1_bias);
+  scatter(weight_gradients_.fc2_bias, to.fc2_bias);
+}
+
+void MoeLayer::Impl::run_exchange(const Operation& operation, Stream& stream) {
+  using enum OperationKind;
+  const bool forward = pass_ == Pass::kForward;
+  const bool dispatch = operation.direction == Direction::kDispatch;
+  const std::int64_t world = workload_.world;
+  const std::int64_t experts = workload_.local_experts();
+  const std::int64_t slots = operation.size.slots;
+  const std::int64_t chunk_rows = world * experts * slots;
+  const std::int64_t chunk_begin = world * experts * operation.size.slot_begin;
+  const std::int64_t piece_begin = exchange_.layout.chunk_row(operation.chunk);
+  const std::int64_t piece_rows = exchange_.layout.num_experts * exchange_.layout.parts * slots;
+
+  const TensorView encoded = forward ? encoded_ : dcombined_;  // what leaves on dispatch
+  const TensorView summed = forward ? combined_ : dencoded_;   // where the way back ends
+  const TensorView send = dispatch ? rows_at(encoded, piece_begin, piece_rows)
+                                   : rows_at(exchange_.outgoing, chunk_begin, chunk_rows);
+  const TensorView receive =
+      rows_at(dispatch ? exchange_.received : exchange_.returned, chunk_begin, chunk_rows);
+  // On dispatch one piece of memory goes to all ranks that hold a copy of its slots.
+  const std::int64_t group = dispatch ? workload_.shards() : 1;
+  const std::int64_t parts = dispatch ? shape_.parts : 1;
+  const std::int64_t piece_bytes = experts * slots * config_.model_dim * size_bytes(config_.dtype);
+  NodeGroups& groups = context_.node_groups();
+  const TensorView node_staging = rows_at(exchange_.node_staging, 0, chunk_rows);
+  const TensorView rail_staging = rows_at(exchange_.rail_staging, 0, chunk_rows);
+
+  switch (operation.kind) {
+    case kAllToAll:
+      return context_.data().all_to_all({.send = send.data,
+                                         .recv = receive.data,
+                                         .bytes_per_peer = piece_bytes,
+                                         .group = group,
+                                         .parts = parts,
+                                         .traffic = dispatch ? Traffic::kDispatch : Traffic::kCombine},
+                                        stream);
+    case kNodeCopy:
+      return hierarchical_node_copy(
+          groups,
+          {.from = send, .to = node_staging, .chunk_bytes = piece_bytes, .group = group, .parts = parts},
+          stream);
+    case kNodeAllToAll:
+      return hierarchical_node_all_to_all(
+          groups,
+          {.from = node_staging,
+           .to = rail_staging,
+           .chunk_bytes = piece_bytes,
+           .traffic = dispatch ? Traffic::kDispatchIntra : Traffic::kCombineIntra},
+          stream);
+    case kRailCopy:
+      return hierarchical_rail_copy(
+          groups, {.from = rail_staging, .to = node_staging, .chunk_bytes = piece_bytes}, stream);
+    case kRailAllToAll:
+      return hierarchical_rail_all_to_all(groups,
+                                          {.from = node_staging,
+                                           .to = receive,
+                                           .chunk_bytes = piece_bytes,
+                                           .traffic = dispatch ? Traffic::kDispatch : Traffic::kCombine},
+                                          stream);
+    case kRowsToExperts:
+    case kRowsFromExperts: {
+      const bool to_experts = operation.kind == kRowsToExperts;
+      const TensorView rows =
+          to_experts ? (forward ? expert_in_ : dexpert_out_) : (forward ? expert_out_ : dexpert_in_);
+      const PermuteRowsArgs args{.from = to_experts ? receive : rows,
+                                 .to = to_experts ? rows : send,
+                                 .world = world,
+                                 .local_experts = experts,
+                                 .slots = slots,
+                                 .slot_begin = operation.size.slot_begin,
+                                 .slot_capacity = shape_.part_slots};
+      return to_experts ? rows_to_experts(args, stream) : rows_from_experts(args, stream);
+    }
+    case kSumCopies: {
+      const std::int64_t row_elements = shape_.parts * slots * config_.model_dim;
+      return sum_copies(
+          {.from = receive.reshaped({config_.num_experts, shape_.copies, row_elements}),
+           .to = rows_at(summed, piece_begin, piece_rows).reshaped({config_.num_experts, row_elements})},
+          stream);
+    }
+    default:
+      fail("operation {} does not belong to an exchange", name(operation.kind));
+  }
+}
+
+}  // namespace flex
