@@ -32,9 +32,10 @@ inline constexpr int kNumTraffic = 9;
 [[nodiscard]] std::string_view name(Traffic traffic);
 
 /// Payload bytes that one rank sent or gathered, the own chunk included, by purpose and peer (world rank).
-/// A chunk counts where it leaves (all_to_all, reduce_scatter) or where it arrives (all_gather, broadcast);
-/// an all_reduce counts its buffer once, at the own rank. Shared by a communicator and all that were split
-/// off it. Counted as a collective completes, from any stream.
+/// A chunk counts where it leaves (all_to_all, reduce_scatter) or where it arrives (all_gather,
+/// gather_host_blocking, and broadcast, where the root counts nothing); an all_reduce counts its buffer once,
+/// at the own rank; split() counts nothing. Shared by a communicator and all that were split off it. Counted
+/// as a collective completes, from any stream.
 class TrafficCounters {
  public:
   TrafficCounters(Topology topology, int world_rank);
@@ -92,14 +93,19 @@ struct RaggedAllToAllArgs {
 /// A group of ranks and the collectives among them.
 ///
 /// Collectives are queued on `stream` (as kernels are) and may return before they are done; buffers lie on
-/// the stream's device and must live until then, and so must the spans. Every rank calls the same collectives
-/// of one communicator in the same order; two communicators are independent of each other. Sums are taken in
-/// rank order, so that every rank, and every implementation on the CPU, gets equal bits.
+/// the stream's device and must live until then, and so must the spans, whose numbers are final when the call
+/// is made. Every rank makes the same calls on one communicator in the same order, whatever streams they are
+/// queued on and whenever they run there; two communicators are independent of each other. `send` and `recv`
+/// do not overlap, except that an all_gather's `send` may be the own piece of `recv`, and a reduce_scatter's
+/// `recv` the own piece of `send`. Sums are taken in rank order, so that every rank, and every implementation
+/// on the CPU, gets equal bits; on the CPU fp32 is summed in fp32 and fp64 in fp64.
 ///
-/// Failure: a collective that is not complete within deadline() after this rank entered it, or whose group
-/// was aborted, fails with a CommError that names the missing or failed rank (world rank) and the operation.
-/// On a CPU stream the failure is the stream's (rethrown by its synchronize_blocking()). After a failure the
-/// group, and all groups of the same world, only fail: there is no recovery.
+/// Failure: a collective for which a peer has not arrived within deadline() after this rank entered it, whose
+/// ranks disagree, or whose group was aborted, fails with a CommError that names the missing or failed rank
+/// (world rank) and the operation. Data then moves for as long as it makes progress. On a CPU stream the
+/// failure is the stream's (rethrown by its synchronize_blocking()), and a collective that a failed stream
+/// skips aborts the world, since peers would wait for it in vain. After a failure the group, and all groups
+/// of the same world, only fail: there is no recovery. Arguments that cannot be throw InputError at the call.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -118,7 +124,7 @@ class Communicator {
   /// send (size() * count), recv (count): the sum over ranks of piece rank(). Floating types only.
   virtual void reduce_scatter(const void* send, void* recv, std::int64_t count, DType dtype, Traffic traffic,
                               Stream& stream) = 0;
-  /// In place.
+  /// In place. fp32, fp64, i32 and i64 on the CPU; kMax passes a NaN on.
   virtual void all_reduce(void* data, std::int64_t count, DType dtype, ReduceOp op, Traffic traffic,
                           Stream& stream) = 0;
   virtual void broadcast(void* data, std::int64_t bytes, int root, Traffic traffic, Stream& stream) = 0;
@@ -133,7 +139,7 @@ class Communicator {
   /// Makes every pending and later collective of the whole world fail with `reason`, on every rank. From any
   /// thread.
   virtual void abort(const std::string& reason) noexcept = 0;
-  /// Longest wait for peers inside one collective.
+  /// Longest wait for peers to arrive at one collective.
   [[nodiscard]] virtual std::chrono::milliseconds deadline() const = 0;
   [[nodiscard]] virtual TrafficCounters& counters() = 0;
 };

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <utility>
 
-#include "base/require.h"
+#include "runtime/collective_engine.h"
 #include "runtime/local_rendezvous.h"
 #include "runtime/reduce_in_rank_order.h"
 
@@ -90,103 +90,41 @@ void do_part(Calls calls, int rank) {
   }
 }
 
-void run_collective(LocalGroup& group, int rank, std::uint64_t number, const CollectiveCall& call) {
-  LocalGroup::Meeting& meeting = group.arrive(rank, number, call);
-  do_part(meeting.calls, rank);
-  group.leave(meeting);
-  count_traffic(call, rank, group.world_ranks(), group.world().counters(group.world_rank(rank)));
-}
-
-/// A collective in a stream's queue. One that is dropped unrun, because its stream failed before, can never
-/// be met by the peers: they learn it at once instead of at their deadline.
-class QueuedCollective {
+class LocalMember final : public CollectiveEngine {
  public:
-  QueuedCollective(std::shared_ptr<LocalGroup> group, int rank, const CollectiveCall& call)
-      : group_(std::move(group)), rank_(rank), number_(group_->draw_number(rank)), call_(call) {}
-  QueuedCollective(QueuedCollective&&) noexcept = default;
-  QueuedCollective& operator=(QueuedCollective&&) = delete;
-  QueuedCollective(const QueuedCollective&) = delete;
-  QueuedCollective& operator=(const QueuedCollective&) = delete;
-  ~QueuedCollective() {
-    if (group_ == nullptr || group_->world().aborted()) return;
-    group_->world().abort(fmt::format("rank {} skipped {}: earlier work on its stream failed",
-                                      group_->world_rank(rank_),
-                                      place_text(call_.kind, call_.traffic, group_->world_ranks())));
-  }
-
-  void operator()() {
-    const std::shared_ptr<LocalGroup> group = std::move(group_);
-    run_collective(*group, rank_, number_, call_);
-  }
-
- private:
-  std::shared_ptr<LocalGroup> group_;  ///< null once it has run
-  int rank_;
-  std::uint64_t number_;
-  CollectiveCall call_;
-};
-
-class LocalCommunicator final : public Communicator {
- public:
-  LocalCommunicator(std::shared_ptr<LocalGroup> group, int rank) : group_(std::move(group)), rank_(rank) {}
+  LocalMember(std::shared_ptr<LocalGroup> group, int rank) : group_(std::move(group)), rank_(rank) {}
 
   [[nodiscard]] int rank() const override { return rank_; }
-  [[nodiscard]] int size() const override { return group_->size(); }
   [[nodiscard]] std::span<const int> world_ranks() const override { return group_->world_ranks(); }
   [[nodiscard]] std::string description() const override {
     return fmt::format("in-process, {} ranks", group_->size());
   }
-
-  void all_to_all(const AllToAllArgs& args, Stream& stream) override {
-    queue(all_to_all_call(args, size()), stream);
-  }
-  void ragged_all_to_all(const RaggedAllToAllArgs& args, Stream& stream) override {
-    queue(ragged_all_to_all_call(args, size()), stream);
-  }
-  void all_gather(const void* send, void* recv, std::int64_t bytes_per_rank, Traffic traffic,
-                  Stream& stream) override {
-    queue(all_gather_call(send, recv, bytes_per_rank, traffic), stream);
-  }
-  void reduce_scatter(const void* send, void* recv, std::int64_t count, DType dtype, Traffic traffic,
-                      Stream& stream) override {
-    queue(reduce_scatter_call(send, recv, count, dtype, traffic), stream);
-  }
-  void all_reduce(void* data, std::int64_t count, DType dtype, ReduceOp op, Traffic traffic,
-                  Stream& stream) override {
-    queue(all_reduce_call(data, count, dtype, op, traffic), stream);
-  }
-  void broadcast(void* data, std::int64_t bytes, int root, Traffic traffic, Stream& stream) override {
-    queue(broadcast_call(data, bytes, root, size(), traffic), stream);
-  }
-
-  void gather_host_blocking(std::span<const std::int64_t> mine, std::span<std::int64_t> all) override {
-    const CollectiveCall call = gather_host_call(mine, all, size());
-    run_collective(*group_, rank_, group_->draw_number(rank_), call);
-  }
-
-  [[nodiscard]] std::unique_ptr<Communicator> split(int color, int key) override {
-    LocalGroup::Meeting& meeting = group_->arrive(rank_, group_->draw_number(rank_), split_call(color, key));
-    std::shared_ptr<LocalGroup> child = meeting.children[static_cast<std::size_t>(rank_)];
-    group_->leave(meeting);
-    const auto own = std::ranges::find(child->world_ranks(), group_->world_rank(rank_));
-    const auto child_rank = static_cast<int>(own - child->world_ranks().begin());
-    return std::make_unique<LocalCommunicator>(std::move(child), child_rank);
-  }
-
-  void abort(const std::string& reason) noexcept override { group_->world().abort(reason); }
   [[nodiscard]] std::chrono::milliseconds deadline() const override { return group_->world().deadline(); }
   [[nodiscard]] TrafficCounters& counters() override {
     return group_->world().counters(group_->world_rank(rank_));
   }
 
- private:
-  void queue(const CollectiveCall& call, Stream& stream) {
-    require(stream.device().is_cpu(),
-            "{}: the in-process communicator moves CPU buffers, the stream runs on {}",
-            operation_name(call.kind, call.traffic), to_string(stream.device()));
-    stream.enqueue(QueuedCollective(group_, rank_, call));
+  [[nodiscard]] std::uint64_t draw_number() override { return group_->draw_number(rank_); }
+
+  void run(std::uint64_t number, const CollectiveCall& call) override {
+    LocalGroup::Meeting& meeting = group_->arrive(rank_, number, call);
+    do_part(meeting.calls, rank_);
+    group_->leave(meeting);
   }
 
+  [[nodiscard]] std::shared_ptr<CollectiveEngine> split(int color, int key) override {
+    LocalGroup::Meeting& meeting = group_->arrive(rank_, draw_number(), split_call(color, key));
+    std::shared_ptr<LocalGroup> child = meeting.children[static_cast<std::size_t>(rank_)];
+    group_->leave(meeting);
+    const auto own = std::ranges::find(child->world_ranks(), group_->world_rank(rank_));
+    const auto child_rank = static_cast<int>(own - child->world_ranks().begin());
+    return std::make_shared<LocalMember>(std::move(child), child_rank);
+  }
+
+  void abort(const std::string& reason) noexcept override { group_->world().abort(reason); }
+  [[nodiscard]] bool aborted() const override { return group_->world().aborted(); }
+
+ private:
   std::shared_ptr<LocalGroup> group_;
   int rank_;
 };
@@ -201,7 +139,7 @@ std::vector<std::unique_ptr<Communicator>> make_local_world(Topology topology,
   const auto group = std::make_shared<LocalGroup>(world, std::move(ranks));
   std::vector<std::unique_ptr<Communicator>> communicators;
   for (int rank = 0; rank < topology.world; ++rank) {
-    communicators.push_back(std::make_unique<LocalCommunicator>(group, rank));
+    communicators.push_back(make_communicator(std::make_shared<LocalMember>(group, rank)));
   }
   return communicators;
 }
