@@ -14,7 +14,8 @@ inline constexpr int kMaxJsonDepth = 128;
 
 /// Parses one JSON document (RFC 8259). Refused: duplicate keys, NaN and Infinity, numbers beyond double,
 /// text that is not UTF-8, nesting beyond kMaxJsonDepth, anything after the document.
-/// @throws InputError "WHERE:LINE:COLUMN: reason"; columns count bytes from 1.
+/// @throws InputError "WHERE:LINE:COLUMN: reason"; the place is the last byte read, columns count bytes
+/// from 1.
 [[nodiscard]] nlohmann::json parse_json(std::string_view text, std::string_view where);
 
 /// Parses a file of at most 256 MiB.
