@@ -1,0 +1,96 @@
+#include "tests/structure/source_tree.h"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+#include <iostream>
+#include <string_view>
+
+namespace flex {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+const std::filesystem::path kSourceRoot = FLEX_SOURCE_DIR;
+
+std::vector<std::string> to_strings(const std::vector<TreeFinding>& findings) {
+  std::vector<std::string> texts;
+  for (const TreeFinding& finding : findings) texts.push_back(to_string(finding));
+  return texts;
+}
+
+// A tree of one test's own.
+class SourceTree : public ::testing::Test {
+ protected:
+  SourceTree() { std::filesystem::remove_all(root_); }
+  ~SourceTree() override { std::filesystem::remove_all(root_); }
+
+  void write(const std::filesystem::path& file, std::string_view text) const {
+    std::filesystem::create_directories((root_ / file).parent_path());
+    std::ofstream(root_ / file) << text;
+  }
+
+  const std::filesystem::path root_ =
+      std::filesystem::path(::testing::TempDir()) /
+      (std::string("flex_source_tree_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
+};
+
+TEST_F(SourceTree, IncludesMayGoDownwardsAndSideways) {
+  write("base/log.h", "#include <vector>\n#include <fmt/format.h>\n");
+  write("costmodel/plan.cpp", "#include \"costmodel/plan.h\"\n#include \"base/log.h\"\n");
+  write("tests/costmodel/plan_test.cpp",
+        "#include \"cli/options.h\"\n#include \"tests/support/tensors.h\"\n");
+  EXPECT_THAT(to_strings(find_upward_includes(root_)), IsEmpty());
+}
+
+TEST_F(SourceTree, NamesEachIncludeThatGoesUpwards) {
+  write("base/log.h", "#pragma once\n\n#include \"kernels/tensor.h\"\n");
+  write("kernels/moe/gate.cu", "  #  include <runtime/communicator.h>\n");
+  write("models/trainer.cpp", "#include \"tests/support/tensors.h\"\n");
+  write("runtime/launch.cpp", "#include \"launch.h\"\n");
+  write("build/generated.cpp", "#include \"generated.h\"\n");
+  EXPECT_THAT(
+      to_strings(find_upward_includes(root_)),
+      ElementsAre(
+          "base/log.h:3: base/ includes \"kernels/tensor.h\"; kernels/ stands above it",
+          "kernels/moe/gate.cu:1: kernels/ includes \"runtime/communicator.h\"; runtime/ stands above it",
+          "models/trainer.cpp:1: models/ includes \"tests/support/tensors.h\"; nothing includes tests/",
+          "runtime/launch.cpp:1: includes \"launch.h\" without its folder"));
+}
+
+TEST_F(SourceTree, NamesEachPathOfOneMachine) {
+  const std::string home = std::string("/ho") + "me/somebody/cache";
+  write("docs/setup.md", "fine: https://example.org" + home + "\n" + "write to " + home + "\n");
+  write("golden.bin", std::string_view("\0 /ho"
+                                       "me/",
+                                       8));
+  EXPECT_THAT(to_strings(find_machine_paths(root_)),
+              ElementsAre("docs/setup.md:2: holds a path of one machine, '/ho"
+                          "me/'"));
+}
+
+TEST_F(SourceTree, NamesFilesThatAreTooLong) {
+  write("base/long.cpp", "1\n2\n3\n");
+  write("base/short.cpp", "1\n2\n");
+  EXPECT_THAT(to_strings(find_long_files(root_, 2)),
+              ElementsAre("base/long.cpp:3: longer than 2 lines: has it one subject?"));
+}
+
+TEST(FlexTree, IncludesGoOnlyDownwards) {
+  EXPECT_THAT(to_strings(find_upward_includes(kSourceRoot)), IsEmpty());
+}
+
+TEST(FlexTree, HoldsNoPathOfOneMachine) {
+  EXPECT_THAT(to_strings(find_machine_paths(kSourceRoot)), IsEmpty());
+}
+
+// A warning only: some subjects need the room.
+TEST(FlexTree, LongFilesAreNamed) {
+  for (const std::string& finding : to_strings(find_long_files(kSourceRoot, 450))) {
+    std::cerr << "warning: " << finding << "\n";
+  }
+}
+
+}  // namespace
+}  // namespace flex
