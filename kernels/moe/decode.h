@@ -14,7 +14,7 @@ struct DecodeArgs {
   ConstTensorView buffer;     ///< (layout.num_rows(), M)
   ConstTensorView indices;    ///< (T, k) i32
   ConstTensorView locations;  ///< (T, k) i32
-  ConstTensorView gates;      ///< (T, k) in the gate's type; left out: 1 (is_postscore false)
+  ConstTensorView gates{};    ///< (T, k) in the gate's type; left out: 1 (is_postscore false)
   std::int64_t capacity = 0;
   SlotLayout layout;
   TensorView y;  ///< (T, M) written in full: a token whose choices were all dropped gets zeros
@@ -24,17 +24,17 @@ void decode(const DecodeArgs& args, Stream& stream);
 
 struct DecodeBackwardArgs {
   ConstTensorView dy;         ///< (T, M)
-  ConstTensorView buffer;     ///< (buffer_layout.num_rows(), M) what decode() read; needed only with gates
+  ConstTensorView buffer{};   ///< (buffer_layout.num_rows(), M) what decode() read; needed only with gates
   ConstTensorView indices;    ///< (T, k) i32
   ConstTensorView locations;  ///< (T, k) i32
   ConstTensorView counts;     ///< (E) i32
-  ConstTensorView gates;      ///< (T, k); left out: 1
+  ConstTensorView gates{};    ///< (T, k); left out: 1
   std::int64_t capacity = 0;
-  SlotLayout buffer_layout;   ///< of `buffer` (the forward plan's)
-  SlotLayout dbuffer_layout;  ///< of `dbuffer` (the backward plan's)
-  TensorView dbuffer;  ///< (dbuffer_layout.num_rows(), M) written in full: gates * dy, zero in unused slots;
-                       ///< may be `buffer` itself when both layouts are equal
-  TensorView dgates;   ///< (T, k), only with gates: <dy[t], buffer row>, zero for a dropped choice
+  SlotLayout buffer_layout{};  ///< of `buffer` (the forward plan's)
+  SlotLayout dbuffer_layout;   ///< of `dbuffer` (the backward plan's)
+  TensorView dbuffer;   ///< (dbuffer_layout.num_rows(), M) written in full: gates * dy, zero in unused slots;
+                        ///< may be `buffer` itself when both layouts are equal
+  TensorView dgates{};  ///< (T, k), only with gates: <dy[t], buffer row>, zero for a dropped choice
 };
 void decode_backward(const DecodeBackwardArgs& args, Stream& stream);
 

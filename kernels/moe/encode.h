@@ -17,7 +17,7 @@ struct EncodeArgs {
   ConstTensorView indices;    ///< (T, k) i32
   ConstTensorView locations;  ///< (T, k) i32
   ConstTensorView counts;  ///< (E) i32: slots [min(count, capacity), layout.capacity) of an expert are unused
-  ConstTensorView gates;   ///< (T, k) in the gate's type; left out: 1 (is_postscore)
+  ConstTensorView gates{};    ///< (T, k) in the gate's type; left out: 1 (is_postscore)
   std::int64_t capacity = 0;  ///< slots that may be taken, <= layout.capacity
   SlotLayout layout;
   TensorView buffer;  ///< (layout.num_rows(), M) written in full; must not alias x
@@ -28,14 +28,14 @@ void encode(const EncodeArgs& args, Stream& stream);
 
 struct EncodeBackwardArgs {
   ConstTensorView dbuffer;    ///< (layout.num_rows(), M)
-  ConstTensorView x;          ///< (T, M); read only when gates are given
+  ConstTensorView x{};        ///< (T, M); read only when gates are given
   ConstTensorView indices;    ///< (T, k) i32
   ConstTensorView locations;  ///< (T, k) i32
-  ConstTensorView gates;      ///< (T, k); left out: 1
+  ConstTensorView gates{};    ///< (T, k); left out: 1
   std::int64_t capacity = 0;
   SlotLayout layout;
-  TensorView dx;      ///< (T, M): sum over kept choices of gate * dbuffer row
-  TensorView dgates;  ///< (T, k), only with gates: <x[t], dbuffer row>, zero for a dropped choice
+  TensorView dx;        ///< (T, M): sum over kept choices of gate * dbuffer row
+  TensorView dgates{};  ///< (T, k), only with gates: <x[t], dbuffer row>, zero for a dropped choice
   bool accumulate_dx = false;
 };
 void encode_backward(const EncodeBackwardArgs& args, Stream& stream);

@@ -41,7 +41,7 @@ struct ExpertFfnArgs {
   std::int64_t fc2_bias_begin = 0;
   ConstTensorView x;  ///< (L, R, M)
   TensorView hidden;  ///< (L, R, F) out: pre-activation of fc1 (of w1), kept for the backward pass
-  TensorView up;      ///< (L, R, F) out: x w2^T, only when gated
+  TensorView up{};    ///< (L, R, F) out: x w2^T, only when gated
   TensorView
       activated;  ///< (L, R, F) out: what multiplies fc2_w; may be `hidden` itself when nothing is kept
   TensorView y;   ///< (L, R, M)
@@ -54,9 +54,9 @@ struct ExpertFfnBackwardDataArgs {
   ExpertParameters<ConstTensorView> weights;
   ConstTensorView dy;      ///< (L, R, M)
   ConstTensorView hidden;  ///< (L, R, F) from the forward pass
-  ConstTensorView up;      ///< (L, R, F), only when gated
+  ConstTensorView up{};    ///< (L, R, F), only when gated
   TensorView dhidden;      ///< (L, R, F) out: gradient of `hidden`; needed by the weight gradients
-  TensorView dup;          ///< (L, R, F) out, only when gated
+  TensorView dup{};        ///< (L, R, F) out, only when gated
   TensorView dx;           ///< (L, R, M)
 };
 /// Gradient of the rows: may run chunk by chunk.
@@ -68,9 +68,9 @@ struct ExpertFfnBackwardWeightsArgs {
   ConstTensorView x;        ///< (L, R, M), all rows of the pass
   ConstTensorView dy;       ///< (L, R, M)
   ConstTensorView hidden;   ///< (L, R, F)
-  ConstTensorView up;       ///< (L, R, F), only when gated
+  ConstTensorView up{};     ///< (L, R, F), only when gated
   ConstTensorView dhidden;  ///< (L, R, F)
-  ConstTensorView dup;      ///< (L, R, F), only when gated
+  ConstTensorView dup{};    ///< (L, R, F), only when gated
   TensorView
       activated;  ///< (L, R, F): scratch that is overwritten with the activation; may be `hidden`'s memory
   std::int64_t fc2_bias_begin = 0;

@@ -42,7 +42,7 @@ struct GateLossSumsArgs {
   ConstTensorView noisy;    ///< (T, E) logits after it (the same memory when there is none)
   ConstTensorView indices;  ///< (T, k) i32
   TensorView sums;          ///< (gate_loss_num_sums(E)) fp64, overwritten
-  TensorView workspace;     ///< (bytes) u8 of gate_loss_workspace_bytes
+  TensorView workspace{};   ///< (bytes) u8 of gate_loss_workspace_bytes
 };
 [[nodiscard]] std::int64_t gate_loss_workspace_bytes(std::int64_t num_tokens, std::int64_t num_experts,
                                                      Device device);

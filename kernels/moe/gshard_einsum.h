@@ -12,7 +12,7 @@ namespace flex {
 struct GshardMaskArgs {
   ConstTensorView indices;    ///< (T, k) i32
   ConstTensorView locations;  ///< (T, k) i32
-  ConstTensorView gates;      ///< (T, k); left out: 1
+  ConstTensorView gates{};    ///< (T, k); left out: 1
   std::int64_t capacity = 0;
   TensorView mask;  ///< (T, E, C) in the gate's type: the gate weight at (t, e, location), zero elsewhere
 };
