@@ -209,18 +209,19 @@ bool agree(const CollectiveCall& a, const CollectiveCall& b) {
          a.root == b.root && a.bytes == b.bytes;
 }
 
-std::string disagreement_text(std::span<const CollectiveCall> calls, std::span<const int> world_ranks) {
-  std::vector<std::pair<std::string, std::vector<int>>> callers;
+std::string disagreement_text(std::span<const CollectiveCall> calls, std::span<const int> callers,
+                              std::span<const int> world_ranks) {
+  std::vector<std::pair<std::string, std::vector<int>>> ranks_by_call;
   for (std::size_t i = 0; i < calls.size(); ++i) {
     const std::string text = describe(calls[i]);
-    auto same = std::ranges::find(callers, text, [](const auto& entry) { return entry.first; });
-    if (same == callers.end()) same = callers.insert(callers.end(), {text, {}});
-    same->second.push_back(world_ranks[i]);
+    auto same = std::ranges::find(ranks_by_call, text, [](const auto& entry) { return entry.first; });
+    if (same == ranks_by_call.end()) same = ranks_by_call.insert(same, {text, {}});
+    same->second.push_back(callers[i]);
   }
-  std::string message = fmt::format("ranks of group {} do not call the same:", group_text(world_ranks));
-  for (std::size_t i = 0; i < callers.size(); ++i) {
-    message +=
-        fmt::format("{} {} called {}", i == 0 ? "" : ";", ranks_text(callers[i].second), callers[i].first);
+  std::string message = fmt::format("the ranks of group {} do not call the same:", group_text(world_ranks));
+  for (std::size_t i = 0; i < ranks_by_call.size(); ++i) {
+    const auto& [text, ranks] = ranks_by_call[i];
+    message += fmt::format("{} {} called {}", i == 0 ? "" : ";", ranks_text(ranks), text);
   }
   return message;
 }

@@ -88,9 +88,9 @@ struct CollectiveCall {
 /// elsewhere.
 [[nodiscard]] bool agree(const CollectiveCall& a, const CollectiveCall& b);
 
-/// Who called what, for calls that do not agree(). One call for each of `world_ranks`.
+/// Who called what, for calls that do not agree(): those of `callers`, ranks of the group of `world_ranks`.
 [[nodiscard]] std::string disagreement_text(std::span<const CollectiveCall> calls,
-                                            std::span<const int> world_ranks);
+                                            std::span<const int> callers, std::span<const int> world_ranks);
 /// The same for one pair of a ragged exchange.
 [[nodiscard]] std::string ragged_disagreement_text(Traffic traffic, std::span<const int> world_ranks,
                                                    int from, std::int64_t sent_bytes, int to,

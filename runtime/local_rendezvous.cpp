@@ -174,7 +174,7 @@ void LocalGroup::complete_locked(Meeting& meeting) {
 std::string LocalGroup::disagreement(const Meeting& meeting) const {
   const std::vector<CollectiveCall>& calls = meeting.calls;
   if (!std::ranges::all_of(calls, [&](const CollectiveCall& call) { return agree(call, calls[0]); })) {
-    return disagreement_text(calls, world_ranks_);
+    return disagreement_text(calls, world_ranks_, world_ranks_);
   }
   if (calls[0].kind != CollectiveKind::kRaggedAllToAll) return {};
   for (int from = 0; from < size(); ++from) {
