@@ -4,30 +4,6 @@
 
 namespace flex {
 
-std::string_view name(Traffic traffic) {
-  switch (traffic) {
-    case Traffic::kDispatch:
-      return "dispatch";
-    case Traffic::kDispatchIntra:
-      return "dispatch_intra";
-    case Traffic::kCombine:
-      return "combine";
-    case Traffic::kCombineIntra:
-      return "combine_intra";
-    case Traffic::kWeights:
-      return "weights";
-    case Traffic::kGradients:
-      return "gradients";
-    case Traffic::kGate:
-      return "gate";
-    case Traffic::kControl:
-      return "control";
-    case Traffic::kOther:
-      return "other";
-  }
-  return "?";
-}
-
 TrafficCounters::TrafficCounters(Topology topology, int world_rank)
     : topology_(topology), world_rank_(world_rank) {
   require(topology.world > 0 && topology.ranks_per_node > 0,

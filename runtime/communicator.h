@@ -11,25 +11,11 @@
 #include <vector>
 
 #include "costmodel/topology.h"
+#include "costmodel/traffic.h"
 #include "kernels/stream.h"
 #include "kernels/tensor.h"
 
 namespace flex {
-
-/// What a message is for; traffic is counted apart for each.
-enum class Traffic : std::uint8_t {
-  kDispatch,       ///< tokens to experts, linear or the phase between nodes
-  kDispatchIntra,  ///< tokens to experts, 2DH's phase inside the node
-  kCombine,        ///< expert outputs back, linear or the phase between nodes
-  kCombineIntra,
-  kWeights,    ///< gathers of expert weights
-  kGradients,  ///< reduce-scatters of expert gradients
-  kGate,       ///< gate losses and gradients of replicated parameters
-  kControl,    ///< agreement
-  kOther,
-};
-inline constexpr int kNumTraffic = 9;
-[[nodiscard]] std::string_view name(Traffic traffic);
 
 /// Payload bytes that one rank sent or gathered, the own chunk included, by purpose and peer (world rank).
 /// A chunk counts where it leaves (all_to_all, reduce_scatter) or where it arrives (all_gather,

@@ -4,10 +4,11 @@
 #include <cmath>
 #include <limits>
 
+#include "tests/support/tensors.h"
+
 namespace flex::testing {
 namespace {
 
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The layer's name of a member of ReferenceParameters.
@@ -31,42 +32,10 @@ std::string layer_name(const std::string& member) {
   return member;
 }
 
-Tensor tensor_of(const std::vector<double>& values, Shape shape, DType dtype) {
-  Tensor tensor(dtype, shape);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (dtype == DType::kF64) {
-      tensor.as<double>()[i] = values[i];
-    } else {
-      tensor.as<float>()[i] = static_cast<float>(values[i]);
-    }
-  }
-  return tensor;
-}
-
-std::vector<double> values_of(ConstTensorView view) {
-  Tensor host(view.dtype, view.shape);
-  copy_blocking(host, view);
-  std::vector<double> values(static_cast<std::size_t>(host.num_elements()));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i] = view.dtype == DType::kF64 ? host.as<double>()[i] : static_cast<double>(host.as<float>()[i]);
-  }
-  return values;
-}
-
 std::vector<std::int32_t> integers_of(ConstTensorView view) {
   Tensor host(view.dtype, view.shape);
   copy_blocking(host, view);
   return {host.as<std::int32_t>(), host.as<std::int32_t>() + host.num_elements()};
-}
-
-void poison(Tensor& tensor) {
-  for (std::int64_t i = 0; i < tensor.num_elements(); ++i) {
-    if (tensor.dtype() == DType::kF64) {
-      tensor.as<double>()[i] = kNan;
-    } else {
-      tensor.as<float>()[i] = std::numeric_limits<float>::quiet_NaN();
-    }
-  }
 }
 
 class Comparison {
@@ -148,7 +117,7 @@ void load_reference(MoeLayer& layer, ReferenceParameters parameters) {
   for (const auto& [member, values] : list_parameters(parameters)) {
     if (values->empty()) continue;
     Parameter& parameter = layer.parameters().at(layer_name(member));
-    load_parameter(parameter, tensor_of(*values, parameter.full_shape, parameter.value.dtype()));
+    load_parameter(parameter, make_tensor(parameter.full_shape, *values, parameter.value.dtype()).view());
   }
 }
 
@@ -166,16 +135,17 @@ std::vector<ReferenceTokens> random_tokens(const std::vector<std::int64_t>& toke
 RankOutput run_layer(MoeLayer& layer, const ReferenceTokens& tokens, const ForwardCall& call,
                      double loss_gradient, Stream& stream) {
   const DType dtype = layer.config().dtype;
+  const Device device = stream.device();
   const std::int64_t m = layer.config().model_dim;
   const Shape shape = {static_cast<std::int64_t>(tokens.x.size()) / m, m};
-  const Tensor x = tensor_of(tokens.x, shape, dtype);
-  const Tensor dy = tensor_of(tokens.dy, shape, dtype);
-  Tensor y(dtype, shape);
-  Tensor dx(dtype, shape);
-  poison(y);
-  poison(dx);
+  const Tensor x = make_tensor(shape, tokens.x, dtype, device);
+  const Tensor dy = make_tensor(shape, tokens.dy, dtype, device);
+  Tensor y = poisoned_tensor(shape, dtype, device);
+  Tensor dx = poisoned_tensor(shape, dtype, device);
   for (Parameter& parameter : layer.parameters().all()) {
-    if (parameter.trained) poison(parameter.gradient);
+    if (!parameter.trained) continue;
+    copy_blocking(parameter.gradient,
+                  poisoned_tensor(parameter.gradient.shape(), parameter.gradient.dtype(), device));
   }
   RankOutput output;
   output.result = layer.forward(x, y, call, stream);
@@ -194,8 +164,7 @@ RankOutput run_layer(MoeLayer& layer, const ReferenceTokens& tokens, const Forwa
   for (const auto& [member, values] : list_parameters(output.gradients)) {
     const Parameter* parameter = layer.parameters().find(layer_name(member));
     if (parameter == nullptr) continue;
-    Tensor whole(parameter->gradient.dtype(), parameter->full_shape);
-    poison(whole);
+    Tensor whole = poisoned_tensor(parameter->full_shape, parameter->gradient.dtype());
     store_shard(*parameter, parameter->gradient, whole);
     *values = values_of(whole);
   }
