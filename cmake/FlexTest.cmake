@@ -15,7 +15,7 @@ function(flex_test name)
   endif()
   # PRE_TEST: asking for the list of cases while two cores compile would run into the time limit of the build step.
   gtest_discover_tests(flex_${name}_test
-    DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120
+    DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120 NO_PRETTY_VALUES
     TEST_PREFIX ${name}. WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}
     PROPERTIES TIMEOUT ${arg_TIMEOUT})
   if(arg_LABELS)
