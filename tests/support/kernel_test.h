@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,12 @@ struct Backend {
 };
 
 /// `cpu_fp64`, `cuda_fp16`.
+[[nodiscard]] inline std::string to_string(const Backend& backend) {
+  return std::string(backend.device.is_cpu() ? "cpu_" : "cuda_") + std::string(name(backend.dtype));
+}
+inline void PrintTo(const Backend& backend, std::ostream* out) { *out << to_string(backend); }
 [[nodiscard]] inline std::string backend_name(const ::testing::TestParamInfo<Backend>& info) {
-  return std::string(info.param.device.is_cpu() ? "cpu_" : "cuda_") + std::string(name(info.param.dtype));
+  return to_string(info.param);
 }
 
 /// Every backend of this build; without CUDA the CPU's two.
