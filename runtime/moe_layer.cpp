@@ -40,9 +40,7 @@ const Schedule& MoeLayer::route_schedule() const { return impl_->route_schedule_
 const Schedule& MoeLayer::forward_schedule() const { return impl_->forward_schedule_; }
 const Schedule& MoeLayer::backward_schedule() const { return impl_->backward_schedule_; }
 std::int64_t MoeLayer::activation_bytes() const { return impl_->arena_.capacity_bytes(); }
-void MoeLayer::set_schedule_filter(std::function<void(Schedule&)> filter) {
-  impl_->filter_ = std::move(filter);
-}
+void MoeLayer::set_probe(LayerProbe probe) { impl_->probe_ = std::move(probe); }
 
 MoeLayer::Impl::Impl(const MoeConfig& config, RankContext& context)
     : config_(config),
@@ -152,7 +150,8 @@ void MoeLayer::Impl::backward(ConstTensorView dy, TensorView dx, double loss_gra
 }
 
 void MoeLayer::Impl::run_schedule(Schedule& schedule, Stream& stream) {
-  if (filter_) filter_(schedule);
+  if (probe_.filter) probe_.filter(schedule);
+  poison_taken(stream);
   context_.executor().run(schedule, stream, *this);
 }
 

@@ -58,6 +58,12 @@ struct RoutingViews {
   ConstTensorView loss;       ///< (1) auxiliary loss, in the gate's type; not present without a loss
 };
 
+/// Handles for tests of the layer itself.
+struct LayerProbe {
+  std::function<void(Schedule&)> filter;  ///< changes a schedule after it was built and before it runs
+  bool poison_buffers = false;  ///< fills what a pass takes from the arena with NaN before the pass; CPU only
+};
+
 /// One Mixture-of-Experts layer on this rank: forward and backward under any plan, over one layout of
 /// parameters and data.
 ///
@@ -103,8 +109,7 @@ class MoeLayer {
   /// Bytes of activations and scratch held, beside parameters.
   [[nodiscard]] std::int64_t activation_bytes() const;
 
-  /// For tests: changes a schedule after it was built and before it runs.
-  void set_schedule_filter(std::function<void(Schedule&)> filter);
+  void set_probe(LayerProbe probe);
 
  private:
   class Impl;

@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "kernels/moe/gate_loss.h"
 #include "kernels/moe/route.h"
 #include "runtime/moe_layer_impl.h"
@@ -14,30 +16,45 @@ TensorView part_of(Parameter* parameter, bool gradient) {
 
 }  // namespace
 
+TensorView MoeLayer::Impl::take(DType dtype, Shape shape) {
+  const TensorView view = arena_.take(dtype, shape);
+  if (probe_.poison_buffers) taken_.push_back(view);
+  return view;
+}
+
+void MoeLayer::Impl::poison_taken(Stream& stream) {
+  // In stream order, since work of the last pass may still use this memory; all bits set is a NaN in every
+  // floating type.
+  for (const TensorView& view : taken_) {
+    stream.enqueue([view] { std::memset(view.data, 0xFF, static_cast<std::size_t>(view.bytes())); });
+  }
+  taken_.clear();
+}
+
 void MoeLayer::Impl::take_route_buffers() {
   const std::int64_t t = x_.size(0);
   const std::int64_t e = config_.num_experts;
   const std::int64_t k = call_.top_k;
   const DType gate = gate_dtype(config_.dtype);
   route_ = {};
-  route_.clean = arena_.take(gate, {t, e});
-  route_.noisy = workload_.gate_noise ? arena_.take(gate, {t, e}) : route_.clean;
-  route_.scores = arena_.take(gate, {t, e});
-  route_.indices = arena_.take(DType::kI32, {t, k});
-  route_.gates = arena_.take(gate, {t, k});
-  route_.locations = arena_.take(DType::kI32, {t, k});
-  route_.counts = arena_.take(DType::kI32, {e});
-  route_.needed = arena_.take(DType::kI32, {1});
+  route_.clean = take(gate, {t, e});
+  route_.noisy = workload_.gate_noise ? take(gate, {t, e}) : route_.clean;
+  route_.scores = take(gate, {t, e});
+  route_.indices = take(DType::kI32, {t, k});
+  route_.gates = take(gate, {t, k});
+  route_.locations = take(DType::kI32, {t, k});
+  route_.counts = take(DType::kI32, {e});
+  route_.needed = take(DType::kI32, {1});
   const Device device = context_.device();
-  route_.workspace = arena_.take(DType::kU8, {route_workspace_bytes(t, e, k, gate, device)});
+  route_.workspace = take(DType::kU8, {route_workspace_bytes(t, e, k, gate, device)});
   if (config_.gate == GateKind::kCosine) {
-    route_.projected = arena_.take(gate, {t, config_.projection_dim});
-    route_.normalized_sim = arena_.take(gate, {config_.projection_dim, e});
+    route_.projected = take(gate, {t, config_.projection_dim});
+    route_.normalized_sim = take(gate, {config_.projection_dim, e});
   }
   if (workload_.gate_loss) {
-    route_.loss_sums = arena_.take(DType::kF64, {gate_loss_num_sums(e)});
-    route_.loss = arena_.take(gate, {1});
-    route_.loss_workspace = arena_.take(DType::kU8, {gate_loss_workspace_bytes(t, e, device)});
+    route_.loss_sums = take(DType::kF64, {gate_loss_num_sums(e)});
+    route_.loss = take(gate, {1});
+    route_.loss_workspace = take(DType::kU8, {gate_loss_workspace_bytes(t, e, device)});
   }
 }
 
@@ -55,16 +72,16 @@ ExchangeBuffers MoeLayer::Impl::take_exchange(const Plan& plan) {
   if (!shape_.exchanges) buffers.layout.chunks = 1;  // experts read the slots in place: plain E x C
   if (!shape_.exchanges) return buffers;
   const std::int64_t rows = workload_.world * workload_.local_experts() * shape_.part_slots;  // E * C * r
-  buffers.received = arena_.take(config_.dtype, {rows, m});
-  buffers.outgoing = arena_.take(config_.dtype, {rows, m});
-  if (shape_.copies > 1) buffers.returned = arena_.take(config_.dtype, {rows, m});
+  buffers.received = take(config_.dtype, {rows, m});
+  buffers.outgoing = take(config_.dtype, {rows, m});
+  if (shape_.copies > 1) buffers.returned = take(config_.dtype, {rows, m});
   if (plan.all_to_all == AllToAllAlgorithm::kHierarchical2d) {
     // One chunk at a time: the communication stream runs chunks one after the other. The last chunk is the
     // largest.
     const std::int64_t chunk_rows =
         workload_.world * workload_.local_experts() * buffers.layout.chunk_slots(plan.pipeline_degree - 1);
-    buffers.node_staging = arena_.take(config_.dtype, {chunk_rows, m});
-    buffers.rail_staging = arena_.take(config_.dtype, {chunk_rows, m});
+    buffers.node_staging = take(config_.dtype, {chunk_rows, m});
+    buffers.rail_staging = take(config_.dtype, {chunk_rows, m});
   }
   return buffers;
 }
@@ -93,11 +110,11 @@ WeightViews MoeLayer::Impl::take_weights(bool gradients) {
   // Gathered pieces follow each other by rank, which is the order of experts and of hidden columns.
   const std::int64_t bias_columns =
       shape_.weight_group * workload_.local_experts() * workload_.fc2_bias_slice() / e;
-  if (views.fc1_w.present()) views.fc1_w = arena_.take(dtype, {e, f, m});
-  if (views.up_w.present()) views.up_w = arena_.take(dtype, {e, f, m});
-  if (views.fc2_w.present()) views.fc2_w = arena_.take(dtype, {e, f, m});
-  if (views.fc1_bias.present()) views.fc1_bias = arena_.take(dtype, {e, f});
-  if (views.fc2_bias.present()) views.fc2_bias = arena_.take(dtype, {e, bias_columns});
+  if (views.fc1_w.present()) views.fc1_w = take(dtype, {e, f, m});
+  if (views.up_w.present()) views.up_w = take(dtype, {e, f, m});
+  if (views.fc2_w.present()) views.fc2_w = take(dtype, {e, f, m});
+  if (views.fc1_bias.present()) views.fc1_bias = take(dtype, {e, f});
+  if (views.fc2_bias.present()) views.fc2_bias = take(dtype, {e, bias_columns});
   return views;
 }
 
@@ -110,23 +127,21 @@ void MoeLayer::Impl::take_forward_buffers() {
   const std::int64_t rows = shape_.rows();
   exchange_ = take_exchange(plan);
   forward_layout_ = exchange_.layout;
-  encoded_ = arena_.take(dtype, {slots, m});
-  hidden_ = arena_.take(dtype, {shape_.experts, rows, shape_.columns});
-  up_ = config_.ffn == FfnKind::kGated ? arena_.take(dtype, {shape_.experts, rows, shape_.columns})
-                                       : TensorView{};
+  encoded_ = take(dtype, {slots, m});
+  hidden_ = take(dtype, {shape_.experts, rows, shape_.columns});
+  up_ = config_.ffn == FfnKind::kGated ? take(dtype, {shape_.experts, rows, shape_.columns}) : TensorView{};
   // Only the pre-activation is kept for the backward pass, so one chunk of activations serves all; the last
   // is the largest.
   const std::int64_t chunk_rows =
       shape_.sources * pipeline_layout(plan).chunk_slots(plan.pipeline_degree - 1);
-  activated_ =
-      call_.training ? arena_.take(dtype, {shape_.experts, chunk_rows, shape_.columns}) : TensorView{};
+  activated_ = call_.training ? take(dtype, {shape_.experts, chunk_rows, shape_.columns}) : TensorView{};
   if (shape_.exchanges) {
-    expert_in_ = arena_.take(dtype, {shape_.experts, rows, m});
-    expert_out_ = arena_.take(dtype, {shape_.experts, rows, m});
-    combined_ = arena_.take(dtype, {slots, m});
+    expert_in_ = take(dtype, {shape_.experts, rows, m});
+    expert_out_ = take(dtype, {shape_.experts, rows, m});
+    combined_ = take(dtype, {slots, m});
     if (shape_.copies == 1) exchange_.returned = combined_;  // nothing to add up
   } else {
-    combined_ = arena_.take(dtype, {slots, m});
+    combined_ = take(dtype, {slots, m});
     expert_in_ = encoded_.reshaped({shape_.experts, rows, m});
     expert_out_ = combined_.reshaped({shape_.experts, rows, m});
   }
@@ -146,23 +161,21 @@ void MoeLayer::Impl::take_backward_buffers() {
     weights_ = take_weights(false);
   }
   exchange_ = take_exchange(plan);
-  dlogits_ = arena_.take(gate, {x_.size(0), config_.num_experts});
-  dgates_ = arena_.take(gate, {x_.size(0), call_.top_k});
-  if (config_.gate == GateKind::kCosine)
-    dprojected_ = arena_.take(gate, {x_.size(0), config_.projection_dim});
+  dlogits_ = take(gate, {x_.size(0), config_.num_experts});
+  dgates_ = take(gate, {x_.size(0), call_.top_k});
+  if (config_.gate == GateKind::kCosine) dprojected_ = take(gate, {x_.size(0), config_.projection_dim});
   // What decode read is not needed after its gradient: the same memory serves where the layouts are equal.
-  dcombined_ = exchange_.layout == forward_layout_ ? combined_ : arena_.take(dtype, {slots, m});
-  dhidden_ = arena_.take(dtype, {shape_.experts, rows, shape_.columns});
-  dup_ = config_.ffn == FfnKind::kGated ? arena_.take(dtype, {shape_.experts, rows, shape_.columns})
-                                        : TensorView{};
+  dcombined_ = exchange_.layout == forward_layout_ ? combined_ : take(dtype, {slots, m});
+  dhidden_ = take(dtype, {shape_.experts, rows, shape_.columns});
+  dup_ = config_.ffn == FfnKind::kGated ? take(dtype, {shape_.experts, rows, shape_.columns}) : TensorView{};
   if (shape_.exchanges) {
-    dexpert_out_ = arena_.take(dtype, {shape_.experts, rows, m});
-    dexpert_in_ = arena_.take(dtype, {shape_.experts, rows, m});
-    dencoded_ = arena_.take(dtype, {slots, m});
+    dexpert_out_ = take(dtype, {shape_.experts, rows, m});
+    dexpert_in_ = take(dtype, {shape_.experts, rows, m});
+    dencoded_ = take(dtype, {slots, m});
     if (shape_.copies == 1) exchange_.returned = dencoded_;
   } else {
     dexpert_out_ = dcombined_.reshaped({shape_.experts, rows, m});
-    dencoded_ = arena_.take(dtype, {slots, m});
+    dencoded_ = take(dtype, {slots, m});
     dexpert_in_ = dencoded_.reshaped({shape_.experts, rows, m});
   }
   weight_gradients_ = take_weights(true);

@@ -48,7 +48,7 @@ class MoeLayer::Impl final : public OperationRunner {
   MoeConfig config_;
   RankContext& context_;
   MoeParameters parameters_;
-  std::function<void(Schedule&)> filter_;
+  LayerProbe probe_;
   Schedule route_schedule_, forward_schedule_, backward_schedule_;
   Arena arena_;
 
@@ -66,6 +66,8 @@ class MoeLayer::Impl final : public OperationRunner {
   void take_route_buffers();
   void take_forward_buffers();
   void take_backward_buffers();
+  [[nodiscard]] TensorView take(DType dtype, Shape shape);
+  void poison_taken(Stream& stream);
   [[nodiscard]] SlotLayout pipeline_layout(const Plan& plan) const;
   [[nodiscard]] ExchangeBuffers take_exchange(const Plan& plan);
   [[nodiscard]] WeightViews take_weights(bool gradients);
@@ -118,6 +120,7 @@ class MoeLayer::Impl final : public OperationRunner {
   TensorView expert_out_;  // (experts, rows, M)
   TensorView combined_;    // (E * C, M) in the forward layout: what decode reads
   WeightViews weights_;
+  std::vector<TensorView> taken_;  // since the last poison_taken(), only while the probe asks for it
   std::int64_t weights_mark_ = 0;  // arena position below the gathered weights
   // Backward
   TensorView dlogits_, dgates_, dprojected_;

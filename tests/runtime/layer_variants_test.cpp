@@ -104,6 +104,7 @@ TEST_P(LayerVariants, EqualsTheReferenceUnderEveryPlan) {
     run_ranks({kRanks, 4}, 60s, [&](Communicator& world) {
       RankContext context(world, Device::cpu());
       MoeLayer layer(config, context);
+      layer.set_probe({.poison_buffers = true});
       load_reference(layer, parameters);
       Stream stream(Device::cpu());
       const auto rank = static_cast<std::size_t>(world.rank());
