@@ -1,7 +1,5 @@
 #pragma once
 
-#ifdef FLEX_HAS_MPI
-
 #include <mpi.h>
 
 #include <array>
@@ -23,5 +21,3 @@ inline void check_mpi(int code, std::string_view call) {
 }
 
 }  // namespace flex
-
-#endif  // FLEX_HAS_MPI

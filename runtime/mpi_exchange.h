@@ -1,7 +1,5 @@
 #pragma once
 
-#ifdef FLEX_HAS_MPI
-
 #include <mpi.h>
 
 #include <array>
@@ -96,5 +94,3 @@ class MpiExchange {
 };
 
 }  // namespace flex
-
-#endif  // FLEX_HAS_MPI

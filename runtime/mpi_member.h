@@ -1,7 +1,5 @@
 #pragma once
 
-#ifdef FLEX_HAS_MPI
-
 #include <mpi.h>
 
 #include <memory>
@@ -19,5 +17,3 @@ namespace flex {
                                                                 MPI_Comm comm, std::vector<int> world_ranks);
 
 }  // namespace flex
-
-#endif  // FLEX_HAS_MPI

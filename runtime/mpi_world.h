@@ -1,7 +1,5 @@
 #pragma once
 
-#ifdef FLEX_HAS_MPI
-
 #include <mpi.h>
 
 #include <array>
@@ -117,5 +115,3 @@ class MpiWorld {
 };
 
 }  // namespace flex
-
-#endif  // FLEX_HAS_MPI
