@@ -16,7 +16,7 @@ void add_gate_noise_cpu(const GateNoiseArgs& args) {
       const double normal =
           gate_noise_normal(args.seed, args.iteration, args.layer, args.first_token + token, expert);
       // Summed in double and rounded once, so that the result does not depend on a fused multiply-add.
-      const double logit = static_cast<double>(args.logits.slice<T>(token)[expert]);
+      const auto logit = static_cast<double>(args.logits.slice<T>(token)[expert]);
       args.noisy.slice<T>(token)[expert] = static_cast<T>(logit + args.stddev * normal);
     }
   }

@@ -17,7 +17,8 @@ class ExpertFfn : public KernelTest {
   }
 };
 
-// x = (1, 2): pre-activations 1, -2 and 3 - 1, activations 1, 0 and 2, y = (1, 2) + 2 (5, 6) + (0.5, -0.5).
+// x = (1, 2): pre-activations 1, -2 and 3 - 1, of which relu keeps 1, 0 and 2, y = (1, 2) + 2 (5, 6) + (0.5,
+// -0.5).
 TEST_P(ExpertFfn, MatchesHandWorkedExample) {
   FfnCase ffn = make_case({.activation = Activation::kRelu}, {1, 1, 2, 3});
   assign(ffn.x, {1, 2});
@@ -26,8 +27,7 @@ TEST_P(ExpertFfn, MatchesHandWorkedExample) {
   assign(ffn.fc2_w, {1, 2, 3, 4, 5, 6});
   assign(ffn.fc2_bias, {0.5, -0.5});
   forward(ffn.forward());
-  EXPECT_EQ(values_of(ffn.hidden), (std::vector<double>{1, -2, 2}));
-  EXPECT_EQ(values_of(ffn.activated), (std::vector<double>{1, 0, 2}));
+  EXPECT_EQ(values_of(ffn.hidden), (std::vector<double>{1, 0, 2}));
   EXPECT_EQ(values_of(ffn.y), (std::vector<double>{11.5, 13.5}));
 }
 
@@ -144,7 +144,7 @@ TEST_P(ExpertFfn, SlicesOfHiddenColumnsAndBiasAddUp) {
   FfnCase ffn = make_case({.activation = Activation::kGelu}, s);
   forward(ffn.forward());
   const std::vector<double> expected = values_of(ffn.y);
-  std::vector<double> bias(2 * 9, poison(dtype()));
+  std::vector<double> bias(18, poison(dtype()));
   const std::vector<double> columns = values_of(ffn.fc2_bias);
   for (std::int64_t i = 0; i < 14; ++i) bias[i / 7 * 9 + i % 7] = columns[i];
   const Tensor padded_bias = real({2, 9}, bias);
@@ -189,8 +189,20 @@ TEST_P(ExpertFfn, ActivationMayOverwriteHidden) {
     args.activated = shared.hidden;
     forward(args);
     EXPECT_EQ(values_of(shared.y), values_of(apart.y));
-    EXPECT_EQ(values_of(shared.hidden), values_of(apart.activated));
+    const bool kept = keeps_activated(variant.kind, variant.activation);
+    EXPECT_EQ(values_of(shared.hidden), values_of(kept ? apart.hidden : apart.activated));
   }
+}
+
+TEST_P(ExpertFfn, ReluNeedsNoSecondTensor) {
+  FfnCase given = make_case({.activation = Activation::kRelu}, {2, 5, 7, 12});
+  FfnCase left_out = make_case({.activation = Activation::kRelu}, {2, 5, 7, 12});
+  forward(given.forward());
+  ExpertFfnArgs args = left_out.forward();
+  args.activated = {};
+  forward(args);
+  EXPECT_EQ(values_of(left_out.y), values_of(given.y));
+  for (const double value : values_of(given.activated)) EXPECT_TRUE(std::isnan(value)) << "it has no use";
 }
 
 TEST(ExpertFfnNames, ParseWhatTheyPrint) {

@@ -8,6 +8,7 @@
 #include "kernels/moe/expert_ffn.h"
 #include "tests/support/compare.h"
 #include "tests/support/tensors.h"
+#include "tests/support/test_gemm.h"
 
 /// One expert_ffn problem with all its tensors, for the tests of both passes.
 namespace flex::testing {
@@ -113,7 +114,8 @@ struct FfnCase {
             .hidden = hidden,
             .up = up,
             .activated = activated,
-            .y = y};
+            .y = y,
+            .gemm = test_gemm(x.device())};
   }
   [[nodiscard]] ExpertFfnBackwardDataArgs backward_data() {
     return {.kind = variant.kind,
@@ -124,21 +126,25 @@ struct FfnCase {
             .up = up,
             .dhidden = dhidden,
             .dup = dup,
-            .dx = dx};
+            .dx = dx,
+            .gemm = test_gemm(x.device())};
   }
   [[nodiscard]] ExpertFfnBackwardWeightsArgs backward_weights() {
-    return {
-        .kind = variant.kind,
-        .activation = variant.activation,
-        .x = x,
-        .dy = dy,
-        .hidden = hidden,
-        .up = up,
-        .dhidden = dhidden,
-        .dup = dup,
-        .activated = activated,
-        .gradients = {
-            .fc1_w = dfc1_w, .up_w = dup_w, .fc2_w = dfc2_w, .fc1_bias = dfc1_bias, .fc2_bias = dfc2_bias}};
+    return {.kind = variant.kind,
+            .activation = variant.activation,
+            .x = x,
+            .dy = dy,
+            .hidden = hidden,
+            .up = up,
+            .dhidden = dhidden,
+            .dup = dup,
+            .activated = activated,
+            .gradients = {.fc1_w = dfc1_w,
+                          .up_w = dup_w,
+                          .fc2_w = dfc2_w,
+                          .fc1_bias = dfc1_bias,
+                          .fc2_bias = dfc2_bias},
+            .gemm = test_gemm(x.device())};
   }
 };
 

@@ -130,7 +130,7 @@ TEST_P(GateLoss, SumsMatchTheDefinition) {
   const std::vector<double> scores = softmax_of(inputs.noisy(), 7);
   for (const GateLossSettings& settings : kLossVariants) {
     std::vector<double> expected(16, 0.0);
-    for (std::int64_t i = 0; i < 37 * 7; ++i) {
+    for (std::int64_t i = 0; i < std::ssize(softmax); ++i) {
       const std::int64_t token = i / 7;
       const auto last = static_cast<std::int64_t>(inputs.indices[token * 3 + 2]);
       const double threshold = inputs.noisy()[token * 7 + last];

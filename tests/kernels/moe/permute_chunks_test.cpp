@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <numeric>
-#include <tuple>
 #include <utility>
 
 #include "tests/support/kernel_test.h"
@@ -121,8 +121,8 @@ TEST_P(StridedChunkCopy, OnePieceServesSeveralChunks) {
 }
 
 TEST_P(StridedChunkCopy, TwoCopiesWithSwappedGridGiveTheInputBack) {
-  for (const auto& [rows, cols, elements] :
-       {std::tuple{1, 1, 3}, {1, 7, 2}, {5, 1, 1}, {4, 6, 9}, {2, 2, 0}}) {
+  using Grid = std::array<std::int64_t, 3>;
+  for (const auto& [rows, cols, elements] : {Grid{1, 1, 3}, {1, 7, 2}, {5, 1, 1}, {4, 6, 9}, {2, 2, 0}}) {
     const Tensor from = random_real({rows * cols, elements}, 1);
     Tensor middle = real_output(from.shape());
     Tensor back = real_output(from.shape());
@@ -167,8 +167,9 @@ TEST_P(SumCopies, MatchesHandWorkedExample) {
 }
 
 TEST_P(SumCopies, MatchesTheDefinitionForAllShapes) {
+  using Sizes = std::array<std::int64_t, 3>;
   for (const auto& [experts, copies, elements] :
-       {std::tuple{0, 2, 3}, {3, 2, 0}, {1, 1, 1}, {5, 1, 7}, {3, 4, 333}, {16, 8, 1000}}) {
+       {Sizes{0, 2, 3}, {3, 2, 0}, {1, 1, 1}, {5, 1, 7}, {3, 4, 333}, {16, 8, 1000}}) {
     const Tensor from = random_real({experts, copies, elements}, 1);
     Tensor to = real_output({experts, elements});
     sum_copies({.from = from, .to = to}, stream());

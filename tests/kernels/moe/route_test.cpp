@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "tests/support/kernel_test.h"
@@ -184,7 +185,7 @@ TEST_P(Route, NamesTokenAndExpertOfALogitThatIsNotFinite) {
               (void)run({3, 4}, logits, 2);
             }),
             "route: the logit of token 1 for expert 3 is nan, expected a finite number");
-  logits[7] = -INFINITY;
+  logits[7] = -std::numeric_limits<double>::infinity();
   EXPECT_EQ(error_text([&] {
               (void)run({3, 4}, logits, 2);
             }),
