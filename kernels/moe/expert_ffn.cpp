@@ -3,6 +3,8 @@
 #include <array>
 
 #include "kernels/check.h"
+#include "kernels/gemm_algorithms.h"
+#include "kernels/moe/expert_ffn_check.h"
 
 namespace flex {
 namespace {
@@ -48,8 +50,28 @@ void check_up(const ArgumentCheck& check, FfnKind kind, std::string_view argumen
   }
 }
 
-void check_forward(const ExpertFfnArgs& args, Device device) {
-  const ArgumentCheck check("expert_ffn", device);
+// `activated`, which has no use where hidden rows are kept as activated ones.
+void check_activated(const ArgumentCheck& check, FfnKind kind, Activation activation,
+                     const ConstTensorView& view, DType dtype, const Shape& hidden) {
+  if (keeps_activated(kind, activation) && !view.present()) return;
+  check.strided("activated", view, dtype, hidden);
+}
+
+void check_gemm(const ArgumentCheck& check, const GemmAlgorithms* gemm, Device device) {
+  if (device.is_cpu()) return;
+  require(gemm != nullptr, "{}: gemm is missing; on CUDA it chooses the matrix products' algorithms",
+          check.kernel());
+  require(gemm->device() == device, "{}: gemm is of {}, the stream runs on {}", check.kernel(),
+          to_string(gemm->device()), to_string(device));
+}
+
+constexpr std::array kActivations = {Activation::kGelu, Activation::kRelu, Activation::kSilu};
+constexpr std::array kFfnKinds = {FfnKind::kStandard, FfnKind::kGated};
+
+}  // namespace
+
+void check_expert_ffn(std::string_view kernel, const ExpertFfnArgs& args, Device device) {
+  const ArgumentCheck check(kernel, device);
   const DType dtype = args.x.dtype;
   const FfnSizes sizes = {args.x.size(0), args.x.size(1), args.x.size(2), args.weights.fc1_w.size(1)};
   const Shape rows = {sizes.experts, sizes.rows, sizes.model_dim};
@@ -58,13 +80,14 @@ void check_forward(const ExpertFfnArgs& args, Device device) {
   check.strided("x", args.x, dtype, rows);
   check_parameters(check, args.kind, args.weights, args.fc2_bias_begin, dtype, sizes);
   check.strided("hidden", args.hidden, dtype, hidden);
-  check.strided("activated", args.activated, dtype, hidden);
+  check_activated(check, args.kind, args.activation, args.activated, dtype, hidden);
   check_up(check, args.kind, "up", args.up, dtype, sizes);
   check.strided("y", args.y, dtype, rows);
+  check_gemm(check, args.gemm, device);
 }
 
-void check_backward_data(const ExpertFfnBackwardDataArgs& args, Device device) {
-  const ArgumentCheck check("expert_ffn_backward_data", device);
+void check_expert_ffn(std::string_view kernel, const ExpertFfnBackwardDataArgs& args, Device device) {
+  const ArgumentCheck check(kernel, device);
   const DType dtype = args.dy.dtype;
   const FfnSizes sizes = {args.dy.size(0), args.dy.size(1), args.dy.size(2), args.weights.fc1_w.size(1)};
   const Shape rows = {sizes.experts, sizes.rows, sizes.model_dim};
@@ -77,10 +100,11 @@ void check_backward_data(const ExpertFfnBackwardDataArgs& args, Device device) {
   check_up(check, args.kind, "up", args.up, dtype, sizes);
   check_up(check, args.kind, "dup", args.dup, dtype, sizes);
   check.strided("dx", args.dx, dtype, rows);
+  check_gemm(check, args.gemm, device);
 }
 
-void check_backward_weights(const ExpertFfnBackwardWeightsArgs& args, Device device) {
-  const ArgumentCheck check("expert_ffn_backward_weights", device);
+void check_expert_ffn(std::string_view kernel, const ExpertFfnBackwardWeightsArgs& args, Device device) {
+  const ArgumentCheck check(kernel, device);
   const DType dtype = args.x.dtype;
   const FfnSizes sizes = {args.x.size(0), args.x.size(1), args.x.size(2), args.gradients.fc1_w.size(1)};
   const Shape rows = {sizes.experts, sizes.rows, sizes.model_dim};
@@ -91,15 +115,11 @@ void check_backward_weights(const ExpertFfnBackwardWeightsArgs& args, Device dev
   check_parameters(check, args.kind, args.gradients, args.fc2_bias_begin, dtype, sizes);
   check.strided("hidden", args.hidden, dtype, hidden);
   check.strided("dhidden", args.dhidden, dtype, hidden);
-  check.strided("activated", args.activated, dtype, hidden);
+  check_activated(check, args.kind, args.activation, args.activated, dtype, hidden);
   check_up(check, args.kind, "up", args.up, dtype, sizes);
   check_up(check, args.kind, "dup", args.dup, dtype, sizes);
+  check_gemm(check, args.gemm, device);
 }
-
-constexpr std::array kActivations = {Activation::kGelu, Activation::kRelu, Activation::kSilu};
-constexpr std::array kFfnKinds = {FfnKind::kStandard, FfnKind::kGated};
-
-}  // namespace
 
 std::string_view name(Activation activation) {
   switch (activation) {
@@ -130,7 +150,7 @@ std::optional<FfnKind> parse_ffn_kind(std::string_view text) {
 }
 
 void expert_ffn(const ExpertFfnArgs& args, Stream& stream) {
-  check_forward(args, stream.device());
+  check_expert_ffn("expert_ffn", args, stream.device());
 #ifdef FLEX_HAS_CUDA
   if (stream.device().is_cuda()) return expert_ffn_cuda(args, stream);
 #endif
@@ -138,7 +158,7 @@ void expert_ffn(const ExpertFfnArgs& args, Stream& stream) {
 }
 
 void expert_ffn_backward_data(const ExpertFfnBackwardDataArgs& args, Stream& stream) {
-  check_backward_data(args, stream.device());
+  check_expert_ffn("expert_ffn_backward_data", args, stream.device());
 #ifdef FLEX_HAS_CUDA
   if (stream.device().is_cuda()) return expert_ffn_backward_data_cuda(args, stream);
 #endif
@@ -146,7 +166,7 @@ void expert_ffn_backward_data(const ExpertFfnBackwardDataArgs& args, Stream& str
 }
 
 void expert_ffn_backward_weights(const ExpertFfnBackwardWeightsArgs& args, Stream& stream) {
-  check_backward_weights(args, stream.device());
+  check_expert_ffn("expert_ffn_backward_weights", args, stream.device());
 #ifdef FLEX_HAS_CUDA
   if (stream.device().is_cuda()) return expert_ffn_backward_weights_cuda(args, stream);
 #endif

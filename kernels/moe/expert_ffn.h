@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -12,6 +13,8 @@
 /// @source numerics.md "Experts"
 namespace flex {
 
+class GemmAlgorithms;
+
 enum class Activation : std::uint8_t { kGelu, kRelu, kSilu };
 enum class FfnKind : std::uint8_t {
   kStandard,  ///< y = act(x fc1_w^T + fc1_bias) fc2_w + fc2_bias
@@ -21,6 +24,21 @@ enum class FfnKind : std::uint8_t {
 [[nodiscard]] std::optional<Activation> parse_activation(std::string_view text);  ///< gelu, relu, silu
 [[nodiscard]] std::string_view name(FfnKind kind);
 [[nodiscard]] std::optional<FfnKind> parse_ffn_kind(std::string_view text);  ///< standard, gated
+
+/// True if what the forward pass keeps as `hidden` is what multiplies fc2_w.
+[[nodiscard]] constexpr bool keeps_activated(FfnKind kind, Activation activation) {
+  return kind == FfnKind::kStandard && activation == Activation::kRelu;
+}
+/// The activation of the experts' hidden rows: silu when gated.
+[[nodiscard]] constexpr Activation activation_of(FfnKind kind, Activation activation) {
+  return kind == FfnKind::kGated ? Activation::kSilu : activation;
+}
+/// Columns of an output of `model_dim` that a bias of `columns` entries from `begin` on covers; the rest of
+/// the bias is padding.
+[[nodiscard]] constexpr std::int64_t covered_columns(std::int64_t begin, std::int64_t columns,
+                                                     std::int64_t model_dim) {
+  return std::clamp(model_dim - begin, std::int64_t{0}, columns);
+}
 
 /// Weights of the L experts, or of a hidden slice of them. `View` is ConstTensorView for parameters,
 /// TensorView for gradients. Biases may be left out.
@@ -40,11 +58,13 @@ struct ExpertFfnArgs {
   ExpertParameters<ConstTensorView> weights;
   std::int64_t fc2_bias_begin = 0;
   ConstTensorView x;  ///< (L, R, M)
-  TensorView hidden;  ///< (L, R, F) out: pre-activation of fc1 (of w1), kept for the backward pass
+  TensorView hidden;  ///< (L, R, F) out, what the backward pass needs: the pre-activation of fc1 (of w1), or
+                      ///< with relu its positive part, whose sign tells the slope as well
   TensorView up{};    ///< (L, R, F) out: x w2^T, only when gated
-  TensorView
-      activated;  ///< (L, R, F) out: what multiplies fc2_w; may be `hidden` itself when nothing is kept
-  TensorView y;   ///< (L, R, M)
+  TensorView activated{};  ///< (L, R, F) out: what multiplies fc2_w; may be `hidden` itself when nothing is
+                           ///< kept. With relu (standard) `hidden` is that already: not used, may be left out
+  TensorView y;            ///< (L, R, M)
+  GemmAlgorithms* gemm = nullptr;  ///< CUDA only: chooses the matrix products' algorithms
 };
 void expert_ffn(const ExpertFfnArgs& args, Stream& stream);
 
@@ -52,12 +72,13 @@ struct ExpertFfnBackwardDataArgs {
   FfnKind kind = FfnKind::kStandard;
   Activation activation = Activation::kGelu;
   ExpertParameters<ConstTensorView> weights;
-  ConstTensorView dy;      ///< (L, R, M)
-  ConstTensorView hidden;  ///< (L, R, F) from the forward pass
-  ConstTensorView up{};    ///< (L, R, F), only when gated
-  TensorView dhidden;      ///< (L, R, F) out: gradient of `hidden`; needed by the weight gradients
-  TensorView dup{};        ///< (L, R, F) out, only when gated
-  TensorView dx;           ///< (L, R, M)
+  ConstTensorView dy;              ///< (L, R, M)
+  ConstTensorView hidden;          ///< (L, R, F) from the forward pass
+  ConstTensorView up{};            ///< (L, R, F), only when gated
+  TensorView dhidden;              ///< (L, R, F) out: gradient of `hidden`; needed by the weight gradients
+  TensorView dup{};                ///< (L, R, F) out, only when gated
+  TensorView dx;                   ///< (L, R, M)
+  GemmAlgorithms* gemm = nullptr;  ///< CUDA only
 };
 /// Gradient of the rows: may run chunk by chunk.
 void expert_ffn_backward_data(const ExpertFfnBackwardDataArgs& args, Stream& stream);
@@ -71,11 +92,12 @@ struct ExpertFfnBackwardWeightsArgs {
   ConstTensorView up{};     ///< (L, R, F), only when gated
   ConstTensorView dhidden;  ///< (L, R, F)
   ConstTensorView dup{};    ///< (L, R, F), only when gated
-  TensorView
-      activated;  ///< (L, R, F): scratch that is overwritten with the activation; may be `hidden`'s memory
+  TensorView activated{};   ///< (L, R, F): scratch that is overwritten with the activation; may be `hidden`'s
+                            ///< memory. With relu (standard) not used, may be left out
   std::int64_t fc2_bias_begin = 0;
   ExpertParameters<TensorView> gradients;  ///< overwritten with sums over the rows; a bias that is left out
                                            ///< is not computed; padding of fc2_bias gets zeros
+  GemmAlgorithms* gemm = nullptr;          ///< CUDA only
 };
 /// Gradients of the weights over all rows at once, so that the pipeline degree changes no bit of them.
 void expert_ffn_backward_weights(const ExpertFfnBackwardWeightsArgs& args, Stream& stream);

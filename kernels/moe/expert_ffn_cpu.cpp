@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -59,21 +58,13 @@ void activate_rows(Activation activation, const T* hidden, const T* up, T* activ
   }
 }
 
-Activation activation_of(FfnKind kind, Activation activation) {
-  return kind == FfnKind::kGated ? Activation::kSilu : activation;
-}
-
-// Columns of an output of `model_dim` that a bias of `columns` entries from `begin` on covers; the rest is
-// padding.
-std::int64_t covered_columns(std::int64_t begin, std::int64_t columns, std::int64_t model_dim) {
-  return std::clamp(model_dim - begin, std::int64_t{0}, columns);
-}
-
 }  // namespace
 
 template <class T>
 void expert_ffn_cpu(const ExpertFfnArgs& args) {
   const bool gated = args.kind == FfnKind::kGated;
+  const TensorView& activated_rows =
+      keeps_activated(args.kind, args.activation) ? args.hidden : args.activated;
   const auto& weights = args.weights;
   for (std::int64_t expert = 0; expert < args.x.size(0); ++expert) {
     const auto x = matrix_slice<T>(args.x, expert);
@@ -84,11 +75,11 @@ void expert_ffn_cpu(const ExpertFfnArgs& args) {
       matrix_slice<T>(args.up, expert).noalias() = x * matrix_slice<T>(weights.up_w, expert).transpose();
 
     activate_rows<T>(activation_of(args.kind, args.activation), hidden.data(),
-                     gated ? args.up.slice<T>(expert) : nullptr, args.activated.slice<T>(expert),
+                     gated ? args.up.slice<T>(expert) : nullptr, activated_rows.slice<T>(expert),
                      hidden.size());
 
     auto y = matrix_slice<T>(args.y, expert);
-    y.noalias() = matrix_slice<T>(args.activated, expert) * matrix_slice<T>(weights.fc2_w, expert);
+    y.noalias() = matrix_slice<T>(activated_rows, expert) * matrix_slice<T>(weights.fc2_w, expert);
     if (weights.fc2_bias.present()) {
       const std::int64_t columns = covered_columns(args.fc2_bias_begin, weights.fc2_bias.size(1), y.cols());
       if (columns == 0) continue;
@@ -137,10 +128,15 @@ void expert_ffn_backward_weights_cpu(const ExpertFfnBackwardWeightsArgs& args) {
       matrix_slice<T>(gradients.up_w, expert).noalias() = matrix_slice<T>(args.dup, expert).transpose() * x;
     if (gradients.fc1_bias.present()) row_of<T>(gradients.fc1_bias, expert) = dhidden.colwise().sum();
 
-    auto activated = matrix_slice<T>(args.activated, expert);
-    activate_rows<T>(activation_of(args.kind, args.activation), args.hidden.slice<T>(expert),
-                     gated ? args.up.slice<T>(expert) : nullptr, activated.data(), activated.size());
-    matrix_slice<T>(gradients.fc2_w, expert).noalias() = activated.transpose() * dy;
+    if (keeps_activated(args.kind, args.activation)) {
+      matrix_slice<T>(gradients.fc2_w, expert).noalias() =
+          matrix_slice<T>(args.hidden, expert).transpose() * dy;
+    } else {
+      auto activated = matrix_slice<T>(args.activated, expert);
+      activate_rows<T>(activation_of(args.kind, args.activation), args.hidden.slice<T>(expert),
+                       gated ? args.up.slice<T>(expert) : nullptr, activated.data(), activated.size());
+      matrix_slice<T>(gradients.fc2_w, expert).noalias() = activated.transpose() * dy;
+    }
     if (gradients.fc2_bias.present()) {
       auto bias = row_of<T>(gradients.fc2_bias, expert);
       bias.setZero();

@@ -1,0 +1,144 @@
+#include "kernels/gemm_algorithms.h"
+#include "kernels/moe/activation.h"
+#include "kernels/moe/expert_ffn.h"
+#include "kernels/moe/expert_products.h"
+#include "kernels/moe/grouped_ffn.h"
+
+namespace flex {
+namespace {
+
+using Counts = std::span<const std::int64_t>;
+
+// hidden = act(x fc1_w^T + fc1_bias), and with an activation whose input is kept, `activated` beside it.
+// Returns what multiplies fc2_w.
+ConstTensorView first_layer(const ExpertFfnArgs& args, ExpertProducts& products, Counts counts,
+                            Stream& stream) {
+  const bool relu = keeps_activated(args.kind, args.activation);
+  const ConstTensorView& bias = args.weights.fc1_bias;
+  const TensorView& activated = relu ? args.hidden : args.activated;
+  ExpertProduct product = {.a = args.x, .b = args.weights.fc1_w, .transpose_b = true, .d = args.hidden};
+  ExpertProduct fused = product;
+  fused.bias = bias;
+  if (relu) {
+    fused.epilogue = bias.present() ? GemmEpilogue::kReluBias : GemmEpilogue::kRelu;
+  } else {
+    fused.epilogue = bias.present() ? GemmEpilogue::kBias : GemmEpilogue::kNone;
+  }
+  if (products.run_if_supported(fused)) {
+    // The library's gelu is the tanh approximation, and it has no silu: those are ours.
+    if (!relu)
+      activate_cuda(
+          {.activation = args.activation, .hidden = args.hidden, .activated = activated, .counts = counts},
+          stream);
+    return activated;
+  }
+  products.run(product);
+  const bool keeps_hidden = !relu && bias.present() && activated.data != args.hidden.data;
+  activate_cuda({.activation = args.activation,
+                 .hidden = args.hidden,
+                 .bias = bias,
+                 .biased = keeps_hidden ? args.hidden : TensorView{},
+                 .activated = activated,
+                 .counts = counts},
+                stream);
+  return activated;
+}
+
+ConstTensorView gated_first_layer(const ExpertFfnArgs& args, ExpertProducts& products, Counts counts,
+                                  Stream& stream) {
+  products.run({.a = args.x, .b = args.weights.fc1_w, .transpose_b = true, .d = args.hidden});
+  products.run({.a = args.x, .b = args.weights.up_w, .transpose_b = true, .d = args.up});
+  activate_cuda({.activation = Activation::kSilu,
+                 .hidden = args.hidden,
+                 .up = args.up,
+                 .activated = args.activated,
+                 .counts = counts},
+                stream);
+  return args.activated;
+}
+
+}  // namespace
+
+void grouped_ffn_cuda(const ExpertFfnArgs& args, Counts counts, Stream& stream) {
+  if (args.y.num_elements() == 0) return;
+  ExpertProducts products(*args.gemm, counts, stream);
+  const ConstTensorView activated = args.kind == FfnKind::kGated
+                                        ? gated_first_layer(args, products, counts, stream)
+                                        : first_layer(args, products, counts, stream);
+  ExpertProduct product = {.a = activated, .b = args.weights.fc2_w, .d = args.y};
+  const ConstTensorView& bias = args.weights.fc2_bias;
+  const std::int64_t columns =
+      bias.present() ? covered_columns(args.fc2_bias_begin, bias.size(1), args.y.size(2)) : 0;
+  if (columns == args.y.size(2)) {  // and so begins at 0
+    ExpertProduct fused = product;
+    fused.epilogue = GemmEpilogue::kBias;
+    fused.bias = bias;
+    if (products.run_if_supported(fused)) return;
+  }
+  products.run(product);
+  if (columns == 0) return;
+  add_bias_cuda(
+      {.y = args.y, .bias = bias, .begin = args.fc2_bias_begin, .columns = columns, .counts = counts},
+      stream);
+}
+
+void grouped_ffn_backward_data_cuda(const ExpertFfnBackwardDataArgs& args, Counts counts, Stream& stream) {
+  if (args.dx.num_elements() == 0) return;
+  ExpertProducts products(*args.gemm, counts, stream);
+  products.run({.a = args.dy, .b = args.weights.fc2_w, .transpose_b = true, .d = args.dhidden});
+  activate_backward_cuda({.activation = activation_of(args.kind, args.activation),
+                          .hidden = args.hidden,
+                          .up = args.up,
+                          .dhidden = args.dhidden,
+                          .dup = args.dup,
+                          .counts = counts},
+                         stream);
+  products.run({.a = args.dhidden, .b = args.weights.fc1_w, .d = args.dx});
+  if (args.kind == FfnKind::kGated)
+    products.run({.a = args.dup, .b = args.weights.up_w, .d = args.dx, .accumulate = true});
+}
+
+void grouped_ffn_backward_weights_cuda(const ExpertFfnBackwardWeightsArgs& args, Counts counts,
+                                       Stream& stream) {
+  const auto& gradients = args.gradients;
+  if (args.x.size(0) == 0) return;
+  ExpertProducts products(*args.gemm, counts, stream);
+  const auto sum_columns = [&](const ConstTensorView& rows, std::int64_t begin, const TensorView& sums) {
+    if (!sums.present()) return;
+    column_sums_cuda({.rows = rows,
+                      .begin = begin,
+                      .columns = covered_columns(begin, sums.size(1), rows.size(2)),
+                      .sums = sums,
+                      .workspace = args.gemm->workspace(),
+                      .counts = counts},
+                     stream);
+  };
+  products.run({.a = args.dhidden, .b = args.x, .transpose_a = true, .d = gradients.fc1_w});
+  if (args.kind == FfnKind::kGated)
+    products.run({.a = args.dup, .b = args.x, .transpose_a = true, .d = gradients.up_w});
+  sum_columns(args.dhidden, 0, gradients.fc1_bias);
+
+  const bool kept = keeps_activated(args.kind, args.activation);
+  if (!kept)
+    activate_cuda({.activation = activation_of(args.kind, args.activation),
+                   .hidden = args.hidden,
+                   .up = args.up,
+                   .activated = args.activated,
+                   .counts = counts},
+                  stream);
+  products.run({.a = kept ? args.hidden : ConstTensorView(args.activated),
+                .b = args.dy,
+                .transpose_a = true,
+                .d = gradients.fc2_w});
+  sum_columns(args.dy, args.fc2_bias_begin, gradients.fc2_bias);
+}
+
+void expert_ffn_cuda(const ExpertFfnArgs& args, Stream& stream) { grouped_ffn_cuda(args, {}, stream); }
+void expert_ffn_backward_data_cuda(const ExpertFfnBackwardDataArgs& args, Stream& stream) {
+  grouped_ffn_backward_data_cuda(args, {}, stream);
+}
+void expert_ffn_backward_weights_cuda(const ExpertFfnBackwardWeightsArgs& args, Stream& stream) {
+  grouped_ffn_backward_weights_cuda(args, {}, stream);
+}
+
+}  // namespace flex

@@ -1,0 +1,77 @@
+#include "kernels/moe/expert_products.h"
+
+namespace flex {
+
+GemmCall batched_call(const ExpertProduct& product) {
+  const std::int64_t a_rows = product.a.size(1);
+  const std::int64_t a_columns = product.a.size(2);
+  GemmCall call;
+  call.shape = {.dtype = product.a.dtype,
+                .transpose_a = product.transpose_a,
+                .transpose_b = product.transpose_b,
+                .m = product.transpose_a ? a_columns : a_rows,
+                .n = product.transpose_b ? product.b.size(1) : product.b.size(2),
+                .k = product.transpose_a ? a_rows : a_columns,
+                .batch = product.a.size(0),
+                .lda = a_columns,
+                .ldb = product.b.size(2),
+                .ldd = product.d.size(2),
+                .stride_a = product.a.outer_stride,
+                .stride_b = product.b.outer_stride,
+                .stride_d = product.d.outer_stride,
+                .vector_stride = product.bias.present() ? product.bias.outer_stride : 0,
+                .epilogue = product.epilogue,
+                .accumulate = product.accumulate};
+  call.a = product.a.data;
+  call.b = product.b.data;
+  call.d = product.d.data;
+  call.bias = product.bias.data;
+  return call;
+}
+
+void ExpertProducts::run(const ExpertProduct& product) {
+  if (counts_.empty()) return gemm_.run(batched_call(product), stream_);
+  collect(product);
+  gemm_.run_group(calls_, stream_);
+}
+
+bool ExpertProducts::run_if_supported(const ExpertProduct& product) {
+  if (counts_.empty()) return gemm_.run_if_supported(batched_call(product), stream_);
+  collect(product);
+  if (product.epilogue != GemmEpilogue::kNone && !gemm_.runs_one_by_one(calls_)) return false;
+  if (product.epilogue == GemmEpilogue::kNone) {
+    gemm_.run_group(calls_, stream_);
+    return true;
+  }
+  // Support depends on types and alignment, which the experts share: what the first one has, all have.
+  for (const GemmCall& call : calls_) {
+    if (gemm_.run_if_supported(call, stream_)) continue;
+    if (&call != &calls_.front()) gemm_.run(call, stream_);  // throws, and says why
+    return false;
+  }
+  return true;
+}
+
+void ExpertProducts::collect(const ExpertProduct& product) {
+  const GemmCall all = batched_call(product);
+  const std::int64_t element = size_bytes(product.a.dtype);
+  const auto at = [element](const void* data, std::int64_t offset) -> const void* {
+    return data == nullptr ? nullptr : static_cast<const char*>(data) + offset * element;
+  };
+  calls_.clear();
+  for (std::int64_t expert = 0; expert < all.shape.batch; ++expert) {
+    const std::int64_t count = counts_[static_cast<std::size_t>(expert)];
+    GemmCall call = all;
+    (product.transpose_a ? call.shape.k : call.shape.m) = count;
+    call.shape.batch = 1;
+    // Not looked at without a batch; equal keys for equal shapes.
+    call.shape.stride_a = call.shape.stride_b = call.shape.stride_d = call.shape.vector_stride = 0;
+    call.a = at(all.a, expert * all.shape.stride_a);
+    call.b = at(all.b, expert * all.shape.stride_b);
+    call.d = const_cast<void*>(at(all.d, expert * all.shape.stride_d));
+    call.bias = at(all.bias, expert * all.shape.vector_stride);
+    calls_.push_back(call);
+  }
+}
+
+}  // namespace flex

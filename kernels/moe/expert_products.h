@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/gemm_algorithms.h"
+#include "kernels/moe/expert_ffn.h"
+
+/// The matrix products of all experts of a call. Private to expert_ffn; CUDA builds only.
+namespace flex {
+
+/// d = op(a) op(b) for every expert. `a` is (L, R, .): with transpose_a the sum runs over its rows.
+struct ExpertProduct {
+  ConstTensorView a;
+  ConstTensorView b;
+  bool transpose_a = false;
+  bool transpose_b = false;
+  TensorView d;
+  GemmEpilogue epilogue = GemmEpilogue::kNone;
+  ConstTensorView bias{};  ///< (L, at least the columns of d)
+  bool accumulate = false;
+};
+
+/// The product as one call over all rows of all experts.
+[[nodiscard]] GemmCall batched_call(const ExpertProduct& product);
+
+/// Queues products over all rows, in one batch, or over the first `counts[expert]` rows of each expert.
+class ExpertProducts {
+ public:
+  /// `counts` on the host; empty: all rows.
+  ExpertProducts(GemmAlgorithms& gemm, std::span<const std::int64_t> counts, Stream& stream)
+      : gemm_(gemm), counts_(counts), stream_(stream) {}
+
+  /// @throws DeviceError if the library cannot compute it.
+  void run(const ExpertProduct& product);
+  /// The same, or false with nothing queued if there is no product with this epilogue.
+  [[nodiscard]] bool run_if_supported(const ExpertProduct& product);
+
+ private:
+  void collect(const ExpertProduct& product);
+
+  GemmAlgorithms& gemm_;
+  std::span<const std::int64_t> counts_;
+  Stream& stream_;
+  std::vector<GemmCall> calls_;  // of the product under way, one an expert
+};
+
+}  // namespace flex
