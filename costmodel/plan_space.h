@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "costmodel/cluster.h"
@@ -22,7 +23,8 @@ class PlanSpace {
   PlanSpace(const Workload& workload, const Cluster& cluster);
 
   /// In ascending order; never empty.
-  [[nodiscard]] const std::vector<Plan>& plans() const { return plans_; }
+  [[nodiscard]] const std::vector<Plan>& plans() const& { return plans_; }
+  [[nodiscard]] std::vector<Plan> plans() && { return std::move(plans_); }
   /// 0, then the divisors of shards(), ascending.
   [[nodiscard]] static std::vector<std::int32_t> parallel_degrees(const Workload& workload);
 

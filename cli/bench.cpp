@@ -1,0 +1,150 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/require.h"
+#include "cli/commands.h"
+#include "cli/layer_options.h"
+#include "cli/plan_table.h"
+#include "cli/progress.h"
+#include "runtime/launch.h"
+#include "runtime/layer_benchmark.h"
+
+#ifdef FLEX_HAS_MPI
+#include "runtime/mpi_communicator.h"
+#include "runtime/mpi_launch.h"
+#endif
+
+// flexmoe bench --ranks 4 --ranks-per-node 2 --plan all ...
+// mpirun -n 4 flexmoe bench --launcher mpi ...
+// Times one layer under one plan or all of them.
+namespace flex::cli {
+namespace {
+
+struct Options {
+  LayerOptions layer;
+  int ranks = 2;
+  int ranks_per_node = 0;
+  std::string plan = "all";
+  std::string backward_plan;
+  std::string pass = "training";
+  std::string launcher = "threads";
+  int warmup = 2;
+  int repeats = 10;
+  double deadline_s = 60;
+  bool json = false;
+};
+
+LayerBenchmark benchmark_of(const Options& options) {
+  LayerBenchmark benchmark{.config = options.layer.config(),
+                           .num_tokens = options.layer.tokens,
+                           .top_k = options.layer.top_k,
+                           .capacity_factor = options.layer.capacity_factor,
+                           .training = options.pass == "training",
+                           .warmup = options.warmup,
+                           .repeats = options.repeats};
+  if (options.plan != "all") {
+    const Plan forward = parse_plan(options.plan);
+    benchmark.plans = {
+        {forward, options.backward_plan.empty() ? forward : parse_plan(options.backward_plan)}};
+  } else {
+    require(options.backward_plan.empty(), "--backward-plan goes with one --plan, not with all");
+  }
+  return benchmark;
+}
+
+void print(const Options& options, const LayerBenchmark& benchmark, const std::string& ranks_text, int world,
+           const std::vector<PlanMeasurement>& measurements) {
+  const double tokens = static_cast<double>(benchmark.num_tokens) * world;
+  if (options.json) {
+    nlohmann::ordered_json json = options.layer.json();
+    json.update({{"ranks", world},
+                 {"communicator", ranks_text},
+                 {"pass", options.pass},
+                 {"plans", plan_json(measurements, tokens)}});
+    fmt::print("{}\n", json.dump(2));
+    return;
+  }
+  fmt::print("{}\n{}, {} pass, median of {} passes\n\n{}", options.layer.text(), ranks_text, options.pass,
+             benchmark.repeats, plan_table(measurements, tokens));
+}
+
+void run_rank(const Options& options, Communicator& world) {
+  const LayerBenchmark benchmark = benchmark_of(options);
+  validate(benchmark.config, world.size());
+  RankContext context(world, Device::cpu());
+  std::vector<PlanMeasurement> measurements;
+  {
+    Progress progress("bench");
+    measurements =
+        benchmark_layer(benchmark, context, [&](int done, int total) { progress.update(done, total); });
+  }
+  if (measurements.size() == 1 && !measurements.front().illegal.empty()) {
+    fail("plan '{}' cannot run: {}", to_string(measurements.front().plans.forward),
+         measurements.front().illegal);
+  }
+  if (world.rank() == 0) print(options, benchmark, world.description(), world.size(), measurements);
+}
+
+void run(const Options& options) {
+  const auto deadline = std::chrono::milliseconds(static_cast<std::int64_t>(options.deadline_s * 1e3));
+  const auto body = [&](Communicator& world) { run_rank(options, world); };
+  if (options.launcher == "threads") {
+    const int per_node = options.ranks_per_node > 0 ? options.ranks_per_node : options.ranks;
+    run_ranks({.world = options.ranks, .ranks_per_node = per_node}, deadline, body);
+    return;
+  }
+#ifdef FLEX_HAS_MPI
+  const MpiSession session;
+  require(
+      session.size() > 1 || options.ranks == 1,
+      "--launcher mpi: this process is alone; start it with mpirun -n {} flexmoe bench --launcher mpi ...",
+      options.ranks);
+  run_mpi_rank(session, options.ranks_per_node, deadline, body);
+#else
+  fail(
+      "--launcher mpi: this build has no MPI; install libopenmpi-dev and openmpi-bin, and configure with "
+      "-DFLEX_MPI=ON");
+#endif
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Outcome&) {
+  CLI::App* command = app.add_subcommand("bench", "Time one MoE layer under one plan or all of them");
+  auto options = std::make_shared<Options>();
+  add_layer_options(*command, options->layer);
+  command->add_option("--ranks", options->ranks, "Ranks, as threads; under --launcher mpi mpirun decides")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command
+      ->add_option("--ranks-per-node", options->ranks_per_node,
+                   "Ranks that count as one node (0: all, or those of one machine)")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--plan", options->plan, "A plan such as 'r1 d2 linear', or all")
+      ->capture_default_str();
+  command->add_option("--backward-plan", options->backward_plan,
+                      "Another plan of the same r for the backward pass");
+  command->add_option("--pass", options->pass, "forward or training (forward and backward)")
+      ->check(CLI::IsMember({"forward", "training"}))
+      ->capture_default_str();
+  command->add_option("--launcher", options->launcher, "threads, or mpi under mpirun")
+      ->check(CLI::IsMember({"threads", "mpi"}))
+      ->capture_default_str();
+  command->add_option("--warmup", options->warmup, "Passes before the timed ones")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--repeats", options->repeats, "Timed passes of each plan")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--deadline", options->deadline_s, "Seconds to wait for a missing rank")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "Print JSON");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace flex::cli

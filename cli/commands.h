@@ -1,0 +1,20 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+/// The subcommands of `flexmoe`, one file each. Each adds itself to the program; its callback prints results
+/// on stdout and nothing else there, throws InputError for bad input (exit 2) and other errors for failures
+/// (exit 1), and may set the exit code.
+namespace flex::cli {
+
+/// What a command leaves for main().
+struct Outcome {
+  int exit_code = 0;
+};
+
+void add_bench(CLI::App& app, Outcome& outcome);
+void add_demo(CLI::App& app, Outcome& outcome);
+void add_doctor(CLI::App& app, Outcome& outcome);
+void add_verify(CLI::App& app, Outcome& outcome);
+
+}  // namespace flex::cli

@@ -1,0 +1,135 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/require.h"
+#include "cli/commands.h"
+#include "cli/plan_table.h"
+#include "cli/progress.h"
+#include "cli/table.h"
+#include "costmodel/plan_space.h"
+#include "runtime/curve_trainer.h"
+#include "runtime/launch.h"
+#include "runtime/layer_benchmark.h"
+
+// flexmoe demo FILE.safetensors
+// Trains the layer of a training-curve file without dropping tokens, on several ranks with another plan in
+// every step, beside the same training on one rank; then times every plan.
+namespace flex::cli {
+namespace {
+
+using namespace std::chrono_literals;
+
+struct Options {
+  std::string file;
+  int ranks = 4;
+  int ranks_per_node = 2;
+  int steps = 40;
+};
+
+struct Step {
+  Plan plan;
+  double loss = 0;
+};
+
+std::vector<Step> train(const TrainingCurve& curve, const Topology& topology, int steps) {
+  std::vector<Step> taken(static_cast<std::size_t>(steps));
+  run_ranks(topology, 60s, [&](Communicator& world) {
+    RankContext context(world, Device::cpu());
+    CurveTrainer trainer(curve, context);
+    Progress progress(fmt::format("training on {} rank(s)", world.size()));
+    for (int step = 0; step < steps; ++step) {
+      ForwardCall call = trainer.call();
+      call.capacity_factor = 0;  // dropless: the result does not depend on how tokens lie on ranks
+      // The capacity is known only once the tokens are routed, so the plan is chosen then: another one in
+      // each step.
+      const PlanChooser choose = [&](const Workload& workload) {
+        const std::vector<Plan> plans = PlanSpace(workload, context.cluster()).plans();
+        const Plan plan = plans[static_cast<std::size_t>(step) * 7 % plans.size()];
+        return PlanPair{plan, plan};
+      };
+      call.choose = &choose;
+      const double loss = trainer.step(call);
+      if (world.rank() != 0) continue;
+      taken[static_cast<std::size_t>(step)] = {trainer.layer().forward_schedule().plan, loss};
+      progress.update(step + 1, steps);
+    }
+  });
+  return taken;
+}
+
+void print_training(const std::vector<Step>& one, const std::vector<Step>& many, int ranks) {
+  Table table({{"step"},
+               {fmt::format("plan on {} ranks", ranks), Align::kLeft},
+               {"loss"},
+               {"loss on one rank"},
+               {"difference"}});
+  double worst = 0;
+  for (std::size_t step = 0; step < many.size(); ++step) {
+    const double difference = std::abs(many[step].loss - one[step].loss);
+    worst = std::max(worst, difference);
+    table.add({fmt::format("{}", step + 1), to_string(many[step].plan),
+               fmt::format("{:.6f}", many[step].loss), fmt::format("{:.6f}", one[step].loss),
+               fmt::format("{:.1e}", difference)});
+  }
+  fmt::print("{}largest difference {:.1e}\n", table.text(), worst);
+}
+
+void run(const Options& options) {
+  const SafetensorsFile file(options.file);
+  const TrainingCurve curve = read_training_curve(file);
+  require(options.steps <= 1000, "--steps is {}; at most 1000", options.steps);
+  const Topology topology{.world = options.ranks, .ranks_per_node = options.ranks_per_node};
+  const MoeConfig& config = curve.layer.config;
+  fmt::print(
+      "Training a layer of {} experts (M = {}, H = {}, k = {}, dropless) on {} in-process ranks,\nwith "
+      "another plan in every step: "
+      "parallel degree r, pipeline degree d, All-to-All algorithm.\n\n",
+      config.num_experts, config.model_dim, config.hidden_dim, curve.layer.call.top_k, options.ranks);
+  print_training(train(curve, {}, options.steps), train(curve, topology, options.steps), options.ranks);
+
+  LayerBenchmark benchmark{.config = config,
+                           .num_tokens = curve.batch * curve.sequence / options.ranks,
+                           .top_k = curve.layer.call.top_k,
+                           .capacity_factor = 0};
+  // Fewer experts than ranks, so that ranks share an expert and every kind of plan occurs.
+  if (options.ranks % 2 == 0) benchmark.config.num_experts = options.ranks / 2;
+  std::vector<PlanMeasurement> measurements;
+  run_ranks(topology, 60s, [&](Communicator& world) {
+    RankContext context(world, Device::cpu());
+    Progress progress("timing plans");
+    auto mine =
+        benchmark_layer(benchmark, context, [&](int done, int total) { progress.update(done, total); });
+    if (world.rank() == 0) measurements = std::move(mine);
+  });
+  fmt::print(
+      "\nAll plans of such a layer with {} experts: one training pass, {} tokens on each of {} ranks in "
+      "nodes of {}\n\n{}",
+      benchmark.config.num_experts, benchmark.num_tokens, options.ranks, options.ranks_per_node,
+      plan_table(measurements, static_cast<double>(curve.batch * curve.sequence)));
+}
+
+}  // namespace
+
+void add_demo(CLI::App& app, Outcome&) {
+  CLI::App* command =
+      app.add_subcommand("demo", "Train one layer on several ranks with another plan in every step");
+  auto options = std::make_shared<Options>();
+  command->add_option("file", options->file, "A .safetensors file of a training run")->required();
+  command->add_option("--ranks", options->ranks, "In-process ranks")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  command->add_option("--ranks-per-node", options->ranks_per_node, "Ranks that count as one node")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--steps", options->steps, "Training steps")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace flex::cli

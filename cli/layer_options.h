@@ -1,0 +1,34 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "runtime/moe_config.h"
+
+namespace flex::cli {
+
+/// The shape of a layer on the command line, with the same names in every subcommand.
+struct LayerOptions {
+  std::int64_t tokens = 1024;
+  std::int64_t model_dim = 128;
+  std::int64_t hidden_dim = 256;
+  std::int64_t experts = 2;
+  std::int64_t top_k = 2;
+  double capacity_factor = 1.0;
+  std::string dtype = "fp32";
+  std::string gate = "linear";
+  std::string activation = "gelu";
+  std::string loss = "gshard";
+  bool batch_prioritized = false;
+
+  [[nodiscard]] MoeConfig config() const;
+  /// One line for people.
+  [[nodiscard]] std::string text() const;
+  [[nodiscard]] nlohmann::ordered_json json() const;
+};
+
+void add_layer_options(CLI::App& command, LayerOptions& options);
+
+}  // namespace flex::cli

@@ -1,0 +1,40 @@
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/version.h"
+
+// flexmoe SUBCOMMAND ...
+// Exit 0: done; 1: failed while running, or a check did not pass; 2: wrong usage or bad input.
+int main(int argc, char** argv) {
+  constexpr int kFailed = 1;
+  constexpr int kBadInput = 2;
+  CLI::App app("Mixture-of-Experts layers under every parallelism and pipelining plan: run, measure, verify.",
+               "flexmoe");
+  app.set_version_flag("--version", flex::cli::version_text());
+  app.require_subcommand(1);
+  app.set_help_all_flag("--help-all", "Help of all subcommands");
+  flex::cli::Outcome outcome;
+  flex::cli::add_doctor(app, outcome);
+  flex::cli::add_bench(app, outcome);
+  flex::cli::add_verify(app, outcome);
+  flex::cli::add_demo(app, outcome);
+  try {
+    app.parse(argc, argv);
+    return outcome.exit_code;
+  } catch (const CLI::Success& success) {  // --help, --version
+    return app.exit(success);
+  } catch (const CLI::Error& error) {
+    fmt::print(stderr, "flexmoe: {}. Run with --help for more information.\n", error.what());
+    return kBadInput;
+  } catch (const flex::InputError& error) {
+    fmt::print(stderr, "flexmoe: {}\n", error.what());
+    return kBadInput;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "flexmoe: {}\n", error.what());
+    return kFailed;
+  }
+}

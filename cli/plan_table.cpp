@@ -1,0 +1,74 @@
+#include "cli/plan_table.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/table.h"
+
+namespace flex::cli {
+namespace {
+
+std::string pair_text(const PlanPair& plans) {
+  return plans.forward == plans.backward
+             ? to_string(plans.forward)
+             : fmt::format("{} / {}", to_string(plans.forward), to_string(plans.backward));
+}
+
+}  // namespace
+
+std::string plan_table(const std::vector<PlanMeasurement>& measurements, double tokens) {
+  Table table({{"plan", Align::kLeft},
+               {"median"},
+               {"quartiles"},
+               {"tokens/s"},
+               {"FLOP/s"},
+               {"moved per rank"},
+               {"by formula", Align::kLeft},
+               {"dropped"},
+               {"loss"}});
+  std::string notes;
+  for (const PlanMeasurement& m : measurements) {
+    if (!m.illegal.empty()) {
+      notes += fmt::format("{} cannot run: {}\n", pair_text(m.plans), m.illegal);
+      continue;
+    }
+    const std::string formula =
+        m.moved_bytes == m.expected_bytes ? "equal" : fmt::format("{:+} B", m.moved_bytes - m.expected_bytes);
+    const double dropped =
+        m.routed == 0 ? 0 : 100.0 * static_cast<double>(m.dropped) / static_cast<double>(m.routed);
+    table.add({pair_text(m.plans), format_us(m.median_us),
+               fmt::format("{} .. {}", format_us(m.quartile_us[0]), format_us(m.quartile_us[1])),
+               format_count(tokens / m.median_us * 1e6), format_count(m.flops / m.median_us * 1e6),
+               format_bytes(static_cast<double>(m.moved_bytes)), formula, fmt::format("{:.1f}%", dropped),
+               fmt::format("{:.4f}", m.loss)});
+  }
+  return table.text() + notes;
+}
+
+nlohmann::ordered_json plan_json(const std::vector<PlanMeasurement>& measurements, double tokens) {
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const PlanMeasurement& m : measurements) {
+    nlohmann::ordered_json row = {{"plan", to_string(m.plans.forward)},
+                                  {"backward_plan", to_string(m.plans.backward)}};
+    if (!m.illegal.empty()) {
+      row["illegal"] = m.illegal;
+    } else {
+      row.update({{"median_us", m.median_us},
+                  {"first_quartile_us", m.quartile_us[0]},
+                  {"third_quartile_us", m.quartile_us[1]},
+                  {"tokens_per_s", tokens / m.median_us * 1e6},
+                  {"TFLOPs", m.flops / m.median_us * 1e-6},
+                  {"moved_bytes", m.moved_bytes},
+                  {"expected_bytes", m.expected_bytes},
+                  {"capacity", m.capacity},
+                  {"dropped", m.dropped},
+                  {"routed", m.routed},
+                  {"loss", m.loss}});
+    }
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+}  // namespace flex::cli

@@ -1,0 +1,51 @@
+#include "cli/progress.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace flex::cli {
+namespace {
+
+using std::chrono::duration;
+using std::chrono::steady_clock;
+
+constexpr duration<double> kQuiet{2.0};  // work that is over sooner needs no bar
+constexpr duration<double> kBetween{0.1};
+constexpr int kWidth = 30;
+
+std::string time_left(double seconds) {
+  const int whole = static_cast<int>(seconds + 0.5);
+  return whole < 60 ? fmt::format("{} s", whole) : fmt::format("{}:{:02}", whole / 60, whole % 60);
+}
+
+}  // namespace
+
+Progress::Progress(std::string what)
+    : what_(std::move(what)),
+      on_terminal_(isatty(STDERR_FILENO) == 1),
+      start_(steady_clock::now()),
+      last_(start_) {}
+
+Progress::~Progress() {
+  if (drawn_) static_cast<void>(std::fputs("\r\033[K", stderr));
+}
+
+void Progress::update(int done, int total) {
+  if (!on_terminal_ || total <= 0) return;
+  const auto now = steady_clock::now();
+  const duration<double> elapsed = now - start_;
+  if (elapsed < kQuiet || now - last_ < kBetween) return;
+  last_ = now;
+  drawn_ = true;
+  const double share = std::clamp(static_cast<double>(done) / total, 0.0, 1.0);
+  const int filled = static_cast<int>(share * kWidth);
+  const std::string left = share > 0 ? time_left(elapsed.count() * (1 - share) / share) : "?";
+  fmt::print(stderr, "\r\033[K{} [{:=<{}}{:{}}] {}/{}, {} left", what_, "", filled, "", kWidth - filled, done,
+             total, left);
+  static_cast<void>(std::fflush(stderr));
+}
+
+}  // namespace flex::cli

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "runtime/moe_layer.h"
+
+namespace flex {
+
+/// What is timed: one layer on random tokens.
+struct LayerBenchmark {
+  MoeConfig config;
+  std::int64_t num_tokens = 0;  ///< T, on every rank
+  std::int64_t top_k = 2;
+  double capacity_factor = 1.0;
+  std::vector<PlanPair> plans;  ///< empty: every legal plan, forward and backward alike
+  bool training = true;         ///< forward and backward; otherwise forward alone
+  int warmup = 2;
+  int repeats = 10;
+  std::uint64_t seed = 1;  ///< of the tokens
+};
+
+/// One plan's result, equal on all ranks.
+struct PlanMeasurement {
+  PlanPair plans;
+  std::string illegal;             ///< why it could not run; the rest is then empty
+  double median_us = 0;            ///< of a pass, each the maximum over ranks
+  double quartile_us[2] = {0, 0};  ///< spread: first and third
+  std::int64_t moved_bytes =
+      0;  ///< per pass by the busiest rank, by the communicator's counters, agreement left out
+  std::int64_t expected_bytes = 0;  ///< by the formulas, expected_traffic()
+  std::int64_t capacity = 0;
+  std::int64_t dropped = 0;  ///< choices, all ranks
+  std::int64_t routed = 0;   ///< choices, all ranks: W * T * k
+  double loss = 0;           ///< auxiliary loss
+  double flops = 0;          ///< of the experts' products on kept choices, per pass, all ranks
+};
+
+/// Times every plan in turn. Collective: every rank of the context calls it alike. `progress`, if any, is
+/// called with (done, total) after each pass on rank 0's thread.
+[[nodiscard]] std::vector<PlanMeasurement> benchmark_layer(
+    const LayerBenchmark& benchmark, RankContext& context,
+    const std::function<void(int, int)>& progress = {});
+
+}  // namespace flex
