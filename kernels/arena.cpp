@@ -52,8 +52,7 @@ void Arena::add_block(std::int64_t bytes) {
 }
 
 TensorView Arena::take(DType dtype, Shape shape) {
-  const std::int64_t bytes = aligned(shape.num_elements() * size_bytes(dtype));
-  require(bytes >= 0, "arena: a tensor of shape {} has a negative size", to_string(shape));
+  const std::int64_t bytes = aligned(checked_bytes(dtype, shape));
   if (blocks_.empty() || blocks_.back().used + bytes > blocks_.back().bytes) {
     add_block(std::max({bytes, kMinBlockBytes, capacity_bytes()}));
   }

@@ -9,7 +9,8 @@ namespace flex {
 class Stream;
 
 /// A point in a stream's work that other streams (or the host) can wait for. Reusable: each record() moves
-/// it. Must outlive the work that waits for it.
+/// it, on the same stream or on another, and who waits already goes on waiting for the earlier record. Must
+/// outlive the work that records it and the work that waits for it.
 class Event {
  public:
   explicit Event(Device device);

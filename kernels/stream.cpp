@@ -1,6 +1,6 @@
 #include "kernels/stream.h"
 
-#include <atomic>
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -19,28 +19,50 @@ namespace flex {
 
 // On the CPU: `recorded` counts record() calls, `completed` the ones whose stream has come that far. A waiter
 // remembers `recorded` when it is queued, so that a later record() does not make it wait longer (CUDA's
-// rule).
+// rule). Two streams that record one event may come there in either order; what is ahead is kept apart.
 struct Event::Impl {
   Device device;
   std::mutex mutex;
   std::condition_variable changed;
   std::uint64_t recorded = 0;
-  std::uint64_t completed = 0;
+  std::uint64_t completed = 0;       // this record and all before it
+  std::vector<std::uint64_t> ahead;  // completed ones after a record that is not
+  std::uint64_t first_failed = 0;    // the latest unbroken run of records of failed streams,
+  std::uint64_t last_failed = 0;     // for waiters that come to it after a later, healthy record
   std::exception_ptr failure;
   void* native = nullptr;
 
+#ifdef FLEX_HAS_CUDA
+  ~Impl() {
+    if (native == nullptr) return;
+    const cudaError_t status = cudaEventDestroy(static_cast<cudaEvent_t>(native));
+    if (status == cudaSuccess || status == cudaErrorCudartUnloading) return;
+    log_error("event on {} not destroyed: {}", to_string(device), cudaGetErrorString(status));
+  }
+#endif
+
+  [[nodiscard]] bool reached(std::uint64_t generation) const {
+    return generation <= completed || std::ranges::find(ahead, generation) != ahead.end();
+  }
   void complete(std::uint64_t generation, const std::exception_ptr& stream_failure) {
-    {
-      const std::lock_guard lock(mutex);
-      completed = generation;
+    const std::lock_guard lock(mutex);
+    if (generation == completed + 1) {
+      ++completed;
+      while (std::erase(ahead, completed + 1) > 0) ++completed;
+    } else {
+      ahead.push_back(generation);
+    }
+    if (stream_failure) {
+      if (!failure || generation != last_failed + 1) first_failed = generation;
+      last_failed = generation;
       failure = stream_failure;
     }
-    changed.notify_all();
+    changed.notify_all();  // under the lock: who waited may destroy the event as soon as it has the lock
   }
   void await(std::uint64_t generation) {
     std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return completed >= generation; });
-    if (failure) std::rethrow_exception(failure);
+    changed.wait(lock, [&] { return reached(generation); });
+    if (failure && first_failed <= generation && generation <= last_failed) std::rethrow_exception(failure);
   }
   std::uint64_t generation() {
     const std::lock_guard lock(mutex);
@@ -61,15 +83,7 @@ Event::Event(Device device) : impl_(std::make_unique<Impl>()) {
 #endif
 }
 
-Event::~Event() {
-#ifdef FLEX_HAS_CUDA
-  if (impl_ == nullptr || impl_->native == nullptr) return;
-  const cudaError_t status = cudaEventDestroy(static_cast<cudaEvent_t>(impl_->native));
-  if (status == cudaSuccess || status == cudaErrorCudartUnloading) return;
-  log_error("event on {} not destroyed: {}", to_string(impl_->device), cudaGetErrorString(status));
-#endif
-}
-
+Event::~Event() = default;
 Event::Event(Event&&) noexcept = default;
 Event& Event::operator=(Event&&) noexcept = default;
 
@@ -93,7 +107,7 @@ bool Event::done() const {
   }
 #endif
   const std::lock_guard lock(impl_->mutex);
-  return impl_->completed >= impl_->recorded;
+  return impl_->reached(impl_->recorded);
 }
 
 void* Event::native() const { return impl_->native; }
@@ -152,6 +166,8 @@ struct Stream::Impl {
       std::rethrow_exception(failure);
     } catch (const std::exception& error) {
       log_debug("a stream ended with a failure that was not asked for: {}", error.what());
+    } catch (...) {
+      log_debug("a stream ended with a failure that was not asked for, of a type that is no exception");
     }
   }
 

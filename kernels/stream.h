@@ -19,6 +19,7 @@ class HostTask {
 
   HostTask() = default;
   template <class F>
+  // NOLINTNEXTLINE(bugprone-forwarding-reference-overload): the constraint keeps moves out
   requires(!std::is_same_v<std::decay_t<F>, HostTask>) explicit HostTask(F&& function) {
     using Stored = std::decay_t<F>;
     static_assert(sizeof(Stored) <= kCapacityBytes, "capture fewer or smaller views");
@@ -89,7 +90,8 @@ class Stream {
     push(HostTask(std::forward<F>(function)));
   }
 
-  /// Queues function(std::exception_ptr) to run only if the stream has failed by then, e.g. to tell peers. CPU streams only.
+  /// Queues function(std::exception_ptr) to run only if the stream has failed by then, e.g. to tell peers.
+  /// CPU streams only.
   template <class F>
   void enqueue_on_failure(F&& function) {
     push_on_failure(HostTask([impl = impl_.get(), function = std::forward<F>(function)]() mutable {

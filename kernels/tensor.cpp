@@ -20,6 +20,18 @@ std::string to_string(const Shape& shape) {
   return text + ")";
 }
 
+std::int64_t checked_bytes(DType dtype, const Shape& shape) {
+  constexpr std::int64_t kMaxBytes = std::int64_t{1} << 62;
+  std::int64_t limit = kMaxBytes / size_bytes(dtype);
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    require(shape[axis] >= 0, "a tensor of shape {} has a negative extent", to_string(shape));
+    require(shape[axis] <= limit, "a tensor of {} of shape {} has more than 2^62 bytes", name(dtype),
+            to_string(shape));
+    if (shape[axis] > 0) limit /= shape[axis];
+  }
+  return shape.num_elements() * size_bytes(dtype);
+}
+
 void* allocate_bytes(Device device, std::int64_t bytes) {
   if (bytes == 0) return nullptr;
   if (device.is_cpu()) {
@@ -62,10 +74,7 @@ void free_bytes(Device device, void* data) noexcept {
 }
 
 Tensor::Tensor(DType dtype, Shape shape, Device device) : dtype_(dtype), shape_(shape), device_(device) {
-  for (int axis = 0; axis < shape.rank(); ++axis) {
-    require(shape[axis] >= 0, "a tensor of shape {} has a negative extent", to_string(shape));
-  }
-  data_ = allocate_bytes(device, bytes());
+  data_ = allocate_bytes(device, checked_bytes(dtype, shape));
 }
 
 Tensor::~Tensor() { free_bytes(device_, data_); }
@@ -105,8 +114,8 @@ Tensor Tensor::zeros(DType dtype, Shape shape, Device device) {
 void copy_blocking(TensorView to, ConstTensorView from) {
   require(to.shape == from.shape && to.dtype == from.dtype, "copy_blocking: to is {} {}, from is {} {}",
           name(to.dtype), to_string(to.shape), name(from.dtype), to_string(from.shape));
-  require(to.contiguous() && from.contiguous(), "copy_blocking: both views must be contiguous");
   if (to.bytes() == 0) return;
+  require(to.contiguous() && from.contiguous(), "copy_blocking: both views must be contiguous");
   if (to.device.is_cpu() && from.device.is_cpu()) {
     std::memcpy(to.data, from.data, static_cast<std::size_t>(to.bytes()));
     return;

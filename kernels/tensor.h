@@ -6,6 +6,7 @@
 #include <string>
 #include <type_traits>
 
+#include "base/error.h"
 #include "kernels/device.h"
 #include "kernels/dtype.h"
 
@@ -17,21 +18,18 @@ class Shape {
   static constexpr int kMaxRank = 4;
 
   constexpr Shape() = default;
+  /// @throws InputError for more than kMaxRank extents.
   constexpr Shape(std::initializer_list<std::int64_t> extents) {
-    for (const std::int64_t extent : extents) {
-      if (rank_ < kMaxRank) extents_[static_cast<std::size_t>(rank_++)] = extent;
-    }
+    if (extents.size() > kMaxRank) throw InputError("a shape has at most 4 extents");
+    for (const std::int64_t extent : extents) extents_[static_cast<std::size_t>(rank_++)] = extent;
   }
 
   [[nodiscard]] constexpr int rank() const { return rank_; }
   [[nodiscard]] constexpr std::int64_t operator[](int axis) const {
     return extents_[static_cast<std::size_t>(axis)];
   }
-  [[nodiscard]] constexpr std::int64_t num_elements() const {
-    std::int64_t product = 1;
-    for (int axis = 0; axis < rank_; ++axis) product *= (*this)[axis];
-    return product;
-  }
+  /// Product of all extents; 0 for rank 0, which is how an absent tensor looks.
+  [[nodiscard]] constexpr std::int64_t num_elements() const { return rank_ == 0 ? 0 : (*this)[0] * inner(); }
   /// Product of all extents but the first; 1 for rank 0 and 1.
   [[nodiscard]] constexpr std::int64_t inner() const {
     std::int64_t product = 1;
@@ -129,7 +127,7 @@ using ConstTensorView = BasicTensorView<const void>;
 class Tensor {
  public:
   Tensor() = default;
-  /// @throws DeviceError when the device is unusable or out of memory, InputError for a negative extent.
+  /// @throws DeviceError when the device is unusable or out of memory, InputError like checked_bytes().
   Tensor(DType dtype, Shape shape, Device device = Device::cpu());
   ~Tensor();
   Tensor(Tensor&& other) noexcept;
@@ -170,6 +168,10 @@ class Tensor {
 /// Alignment of every allocation of a Tensor or an Arena, in bytes: a cache-line pair, and more than any
 /// vector load.
 inline constexpr std::int64_t kAlignmentBytes = 256;
+
+/// Bytes of a tensor that is about to be made. @throws InputError for a negative extent, or for more than
+/// 2^62 bytes.
+[[nodiscard]] std::int64_t checked_bytes(DType dtype, const Shape& shape);
 
 /// Raw memory of `device`, aligned to kAlignmentBytes; null for zero bytes. @throws DeviceError.
 [[nodiscard]] void* allocate_bytes(Device device, std::int64_t bytes);
