@@ -162,7 +162,7 @@ std::string operation_name(CollectiveKind kind, Traffic traffic) {
 }
 
 std::string describe(const CollectiveCall& call) {
-  const std::string operation = operation_name(call.kind, call.traffic);
+  std::string operation = operation_name(call.kind, call.traffic);
   switch (call.kind) {
     case CollectiveKind::kAllToAll:
       return fmt::format("{}, {} bytes per peer", operation, call.bytes);

@@ -10,15 +10,18 @@ TrafficCounters::TrafficCounters(Topology topology, int world_rank)
           "topology of {} ranks, {} in a node; both are at least 1", topology.world, topology.ranks_per_node);
   require(world_rank >= 0 && world_rank < topology.world, "rank {} of a world of {}", world_rank,
           topology.world);
-  cells_ = std::vector<Cell>(static_cast<std::size_t>(kNumTraffic * topology.world));
+  cells_ =
+      std::vector<Cell>(static_cast<std::size_t>(kNumTraffic) * static_cast<std::size_t>(topology.world));
 }
 
 TrafficCounters::Cell& TrafficCounters::cell(Traffic traffic, int peer) {
-  return cells_[static_cast<std::size_t>(static_cast<int>(traffic) * topology_.world + peer)];
+  return cells_[static_cast<std::size_t>(traffic) * static_cast<std::size_t>(topology_.world) +
+                static_cast<std::size_t>(peer)];
 }
 
 const TrafficCounters::Cell& TrafficCounters::cell(Traffic traffic, int peer) const {
-  return cells_[static_cast<std::size_t>(static_cast<int>(traffic) * topology_.world + peer)];
+  return cells_[static_cast<std::size_t>(traffic) * static_cast<std::size_t>(topology_.world) +
+                static_cast<std::size_t>(peer)];
 }
 
 void TrafficCounters::add(Traffic traffic, int peer, std::int64_t bytes) {

@@ -70,9 +70,7 @@ class LocalGroup {
     std::vector<CollectiveCall> calls;  ///< by rank; complete and constant between arrive() and leave()
     std::vector<std::shared_ptr<LocalGroup>> children;  ///< of a split, by rank
 
-   private:
-    friend class LocalGroup;
-    friend class LocalWorld;
+    // Of the group, under the world's lock.
     std::vector<bool> arrived;
     int num_arrived = 0;
     int num_done = 0;

@@ -40,7 +40,8 @@ MpiWorld::MpiWorld(MPI_Comm control, Topology topology, std::chrono::millisecond
       deadline_(deadline),
       rank_(rank_in(control)),
       counters_(topology, rank_),
-      aborted_flag_(std::move(aborted_flag)) {
+      aborted_flag_(std::move(aborted_flag)),
+      outgoing_(std::make_unique<std::list<Outgoing>>()) {
   check_mpi(MPI_Comm_set_errhandler(control_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   check_mpi(MPI_Irecv(&incoming_, sizeof(Message), MPI_BYTE, MPI_ANY_SOURCE, kControlTag, control_,
                       &incoming_request_),
@@ -63,17 +64,17 @@ void MpiWorld::finish_channel() noexcept {
   // Only an abort leaves messages behind, and eager ones at that: they are gone at once unless a peer is
   // stuck.
   const auto until = std::chrono::steady_clock::now() + kAnswerTime;
-  while (!outgoing_.empty()) {
+  while (!outgoing_->empty()) {
     int sent = 0;
-    MPI_Test(&outgoing_.front().request, &sent, MPI_STATUS_IGNORE);
+    MPI_Test(&outgoing_->front().request, &sent, MPI_STATUS_IGNORE);
     if (sent != 0) {
-      outgoing_.pop_front();
+      outgoing_->pop_front();
     } else if (std::chrono::steady_clock::now() > until) {
       break;
     }
   }
   // MPI still reads what could not be sent: that memory must never be freed.
-  if (!outgoing_.empty()) static_cast<void>(new std::list<Outgoing>(std::move(outgoing_)));
+  if (!outgoing_->empty()) static_cast<void>(outgoing_.release());
   // Messages may be under way to ranks that no longer receive. MPI would hand them to a later communicator
   // that got the same number, so that after an abort this one is never given back.
   if (!aborted()) MPI_Comm_free(&control_);
@@ -117,7 +118,7 @@ void MpiWorld::watch_for_end(const std::stop_token& stop) {
 }
 
 void MpiWorld::send_locked(int to, const Message& message) {
-  Outgoing& out = outgoing_.emplace_back(Outgoing{.message = message});
+  Outgoing& out = outgoing_->emplace_back(Outgoing{.message = message});
   MPI_Isend(&out.message, sizeof(Message), MPI_BYTE, to, kControlTag, control_, &out.request);
 }
 

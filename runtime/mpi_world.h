@@ -104,8 +104,8 @@ class MpiWorld {
   std::string reason_;
   Message incoming_;
   MPI_Request incoming_request_ = MPI_REQUEST_NULL;
-  std::list<Outgoing> outgoing_;
-  std::vector<Question> questions_;  ///< in the order in which they came
+  std::unique_ptr<std::list<Outgoing>> outgoing_;  ///< by pointer, so that it can be left to MPI for good
+  std::vector<Question> questions_;                ///< in the order in which they came
   std::vector<Answer> answers_;
   std::int64_t last_question_ = 0;
 

@@ -127,30 +127,32 @@ TYPED_TEST_P(CommunicatorContract, CallsMatchByOrderOfTheCallsWhateverRunsFirst)
   // Two streams of one communicator. On odd ranks the stream of the first call lags behind, on even ranks the
   // other.
   TypeParam::run({4, 2}, kPatient, [](Communicator& world) {
-    constexpr int kRounds = 20;
+    constexpr std::size_t kRounds = 20;
     Stream first(Device::cpu());
     Stream second(Device::cpu());
     const auto lag = [] { std::this_thread::sleep_for(Milliseconds(30)); };
     (world.rank() % 2 == 1 ? first : second).enqueue(lag);
     std::vector<std::vector<double>> results(2 * kRounds, std::vector<double>(4, kPoison));
     std::vector<std::vector<double>> sent;
-    for (int round = 0; round < 2 * kRounds; ++round) {
-      sent.push_back({});
-      for (int to = 0; to < 4; ++to) sent.back().push_back(content(world.rank(), to, round));
+    for (std::size_t round = 0; round < 2 * kRounds; ++round) {
+      std::vector<double>& row = sent.emplace_back();
+      for (int to = 0; to < 4; ++to)
+        row.push_back(content(world.rank(), to, static_cast<std::int64_t>(round)));
     }
-    for (int round = 0; round < 2 * kRounds; ++round) {
-      const auto at = static_cast<std::size_t>(round);
-      world.all_to_all({.send = sent[at].data(), .recv = results[at].data(), .bytes_per_peer = bytes_of(1)},
-                       round % 2 == 0 ? first : second);
+    for (std::size_t round = 0; round < 2 * kRounds; ++round) {
+      world.all_to_all(
+          {.send = sent[round].data(), .recv = results[round].data(), .bytes_per_peer = bytes_of(1)},
+          round % 2 == 0 ? first : second);
     }
     meet(world);  // a third stream, while the others are busy
     first.synchronize_blocking();
     second.synchronize_blocking();
-    for (int round = 0; round < 2 * kRounds; ++round) {
+    for (std::size_t round = 0; round < 2 * kRounds; ++round) {
+      std::vector<double> expected;
       for (int from = 0; from < 4; ++from) {
-        EXPECT_EQ(results[static_cast<std::size_t>(round)][static_cast<std::size_t>(from)],
-                  content(from, world.rank(), round));
+        expected.push_back(content(from, world.rank(), static_cast<std::int64_t>(round)));
       }
+      EXPECT_EQ(results[round], expected);
     }
   });
 }
