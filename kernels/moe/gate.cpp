@@ -29,6 +29,7 @@ void check_linear_gate_backward(const LinearGateBackwardArgs& args, Device devic
   check.tensor("dlogits", args.dlogits, gate_dtype(dtype), {tokens, experts});
   check.tensor("dweight", args.dweight, gate_dtype(dtype), {experts, model_dim});
   check.tensor("dx", args.dx, dtype, {tokens, model_dim});
+  check.workspace(args.workspace, linear_gate_backward_workspace_bytes(tokens, model_dim, experts, device));
 }
 
 void check_cosine_gate(const CosineGateArgs& args, Device device) {
@@ -72,9 +73,34 @@ void check_cosine_gate_backward(const CosineGateBackwardArgs& args, Device devic
   check.tensor("dsim_matrix", args.dsim_matrix, gate, {proj_dim, experts});
   check.tensor("dtemperature", args.dtemperature, gate, {1});
   check.tensor("dx", args.dx, dtype, {tokens, model_dim});
+  check.workspace(args.workspace,
+                  cosine_gate_backward_workspace_bytes(tokens, model_dim, proj_dim, experts, device));
 }
 
 }  // namespace
+
+std::int64_t linear_gate_backward_workspace_bytes([[maybe_unused]] std::int64_t num_tokens,
+                                                  [[maybe_unused]] std::int64_t model_dim,
+                                                  [[maybe_unused]] std::int64_t num_experts,
+                                                  [[maybe_unused]] Device device) {
+#ifdef FLEX_HAS_CUDA
+  if (device.is_cuda()) return linear_gate_backward_workspace_bytes_cuda(num_tokens, model_dim, num_experts);
+#endif
+  return 0;
+}
+
+std::int64_t cosine_gate_backward_workspace_bytes([[maybe_unused]] std::int64_t num_tokens,
+                                                  [[maybe_unused]] std::int64_t model_dim,
+                                                  [[maybe_unused]] std::int64_t proj_dim,
+                                                  [[maybe_unused]] std::int64_t num_experts,
+                                                  [[maybe_unused]] Device device) {
+#ifdef FLEX_HAS_CUDA
+  if (device.is_cuda()) {
+    return cosine_gate_backward_workspace_bytes_cuda(num_tokens, model_dim, proj_dim, num_experts);
+  }
+#endif
+  return 0;
+}
 
 void linear_gate(const LinearGateArgs& args, Stream& stream) {
   check_linear_gate(args, stream.device());

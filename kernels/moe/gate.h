@@ -24,7 +24,11 @@ struct LinearGateBackwardArgs {
   TensorView dweight;          ///< (E, M), overwritten with dlogits^T x
   TensorView dx;               ///< (T, M) in x's type, dlogits weight
   bool accumulate_dx = false;  ///< adds to dx instead of overwriting it
+  TensorView workspace{};      ///< (bytes) u8 of linear_gate_backward_workspace_bytes
 };
+[[nodiscard]] std::int64_t linear_gate_backward_workspace_bytes(std::int64_t num_tokens,
+                                                                std::int64_t model_dim,
+                                                                std::int64_t num_experts, Device device);
 void linear_gate_backward(const LinearGateBackwardArgs& args, Stream& stream);
 
 /// exp(min(temperature, ln 100)) is the largest scale of the cosine gate.
@@ -61,7 +65,11 @@ struct CosineGateBackwardArgs {
   TensorView dtemperature;         ///< (1) overwritten; zero where the clamp binds
   TensorView dx;                   ///< (T, M) in x's type
   bool accumulate_dx = false;
+  TensorView workspace{};  ///< (bytes) u8 of cosine_gate_backward_workspace_bytes
 };
+[[nodiscard]] std::int64_t cosine_gate_backward_workspace_bytes(std::int64_t num_tokens,
+                                                                std::int64_t model_dim, std::int64_t proj_dim,
+                                                                std::int64_t num_experts, Device device);
 void cosine_gate_backward(const CosineGateBackwardArgs& args, Stream& stream);
 
 template <class T>
@@ -78,6 +86,13 @@ void linear_gate_cuda(const LinearGateArgs& args, Stream& stream);
 void linear_gate_backward_cuda(const LinearGateBackwardArgs& args, Stream& stream);
 void cosine_gate_cuda(const CosineGateArgs& args, Stream& stream);
 void cosine_gate_backward_cuda(const CosineGateBackwardArgs& args, Stream& stream);
+[[nodiscard]] std::int64_t linear_gate_backward_workspace_bytes_cuda(std::int64_t num_tokens,
+                                                                     std::int64_t model_dim,
+                                                                     std::int64_t num_experts);
+[[nodiscard]] std::int64_t cosine_gate_backward_workspace_bytes_cuda(std::int64_t num_tokens,
+                                                                     std::int64_t model_dim,
+                                                                     std::int64_t proj_dim,
+                                                                     std::int64_t num_experts);
 #endif
 
 }  // namespace flex

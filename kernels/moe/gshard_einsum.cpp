@@ -5,16 +5,21 @@
 namespace flex {
 namespace {
 
+void check_gemm(const ArgumentCheck& check, const GemmAlgorithms* gemm, Device device) {
+  require(device.is_cpu() || gemm != nullptr,
+          "{}: gemm is missing; on CUDA it chooses the matrix product's algorithm", check.kernel());
+}
+
 void check_mask(const GshardMaskArgs& args, Device device) {
   const ArgumentCheck check("gshard_mask", device);
   const DType dtype = args.mask.dtype;
   const std::int64_t tokens = args.indices.size(0);
   const std::int64_t top_k = args.indices.size(1);
-  check.require_gate_dtype("mask", dtype);
+  check.require_compute_dtype("mask", dtype);
   require(args.capacity >= 0, "gshard_mask: capacity is {}, expected 0 or more", args.capacity);
   check.tensor("indices", args.indices, DType::kI32, {tokens, top_k});
   check.tensor("locations", args.locations, DType::kI32, {tokens, top_k});
-  if (args.gates.present()) check.tensor("gates", args.gates, dtype, {tokens, top_k});
+  if (args.gates.present()) check.tensor("gates", args.gates, gate_dtype(dtype), {tokens, top_k});
   check.tensor("mask", args.mask, dtype, {tokens, args.mask.size(1), args.capacity});
 }
 
@@ -23,8 +28,9 @@ void check_encode(const GshardEncodeArgs& args, Device device) {
   const DType dtype = args.x.dtype;
   check.require_compute_dtype("x", dtype);
   check.tensor("x", args.x, dtype, {args.x.size(0), args.x.size(1)});
-  check.tensor("mask", args.mask, gate_dtype(dtype), {args.x.size(0), args.mask.size(1), args.mask.size(2)});
+  check.tensor("mask", args.mask, dtype, {args.x.size(0), args.mask.size(1), args.mask.size(2)});
   check.tensor("buffer", args.buffer, dtype, {args.mask.size(1) * args.mask.size(2), args.x.size(1)});
+  check_gemm(check, args.gemm, device);
 }
 
 void check_decode(const GshardDecodeArgs& args, Device device) {
@@ -32,8 +38,9 @@ void check_decode(const GshardDecodeArgs& args, Device device) {
   const DType dtype = args.buffer.dtype;
   check.require_compute_dtype("buffer", dtype);
   check.tensor("y", args.y, dtype, {args.y.size(0), args.y.size(1)});
-  check.tensor("mask", args.mask, gate_dtype(dtype), {args.y.size(0), args.mask.size(1), args.mask.size(2)});
+  check.tensor("mask", args.mask, dtype, {args.y.size(0), args.mask.size(1), args.mask.size(2)});
   check.tensor("buffer", args.buffer, dtype, {args.mask.size(1) * args.mask.size(2), args.y.size(1)});
+  check_gemm(check, args.gemm, device);
 }
 
 }  // namespace

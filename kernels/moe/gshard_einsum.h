@@ -9,26 +9,30 @@
 /// a T x E x C mask. Same results as encode and decode. Nothing else in Flex uses it.
 namespace flex {
 
+class GemmAlgorithms;
+
 struct GshardMaskArgs {
   ConstTensorView indices;    ///< (T, k) i32
   ConstTensorView locations;  ///< (T, k) i32
-  ConstTensorView gates{};    ///< (T, k); left out: 1
+  ConstTensorView gates{};    ///< (T, k) in the gate's type; left out: 1
   std::int64_t capacity = 0;
-  TensorView mask;  ///< (T, E, C) in the gate's type: the gate weight at (t, e, location), zero elsewhere
+  TensorView mask;  ///< (T, E, C) in x's type: the gate weight at (t, e, location), zero elsewhere
 };
 void gshard_mask(const GshardMaskArgs& args, Stream& stream);
 
 struct GshardEncodeArgs {
-  ConstTensorView x;     ///< (T, M)
-  ConstTensorView mask;  ///< (T, E, C)
-  TensorView buffer;     ///< (E * C, M) = mask^T x
+  ConstTensorView x;               ///< (T, M)
+  ConstTensorView mask;            ///< (T, E, C)
+  TensorView buffer;               ///< (E * C, M) = mask^T x
+  GemmAlgorithms* gemm = nullptr;  ///< CUDA only: chooses the matrix product's algorithm
 };
 void gshard_encode(const GshardEncodeArgs& args, Stream& stream);
 
 struct GshardDecodeArgs {
-  ConstTensorView buffer;  ///< (E * C, M)
-  ConstTensorView mask;    ///< (T, E, C)
-  TensorView y;            ///< (T, M) = mask buffer
+  ConstTensorView buffer;          ///< (E * C, M)
+  ConstTensorView mask;            ///< (T, E, C)
+  TensorView y;                    ///< (T, M) = mask buffer
+  GemmAlgorithms* gemm = nullptr;  ///< CUDA only
 };
 void gshard_decode(const GshardDecodeArgs& args, Stream& stream);
 

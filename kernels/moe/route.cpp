@@ -76,6 +76,22 @@ void route(const RouteArgs& args, Stream& stream) {
   enqueue_as(args.logits.dtype, stream, [args]<class T>() { route_cpu<T>(args); });
 }
 
+void check_routed_blocking([[maybe_unused]] const RouteArgs& args, Stream& stream) {
+#ifdef FLEX_HAS_CUDA
+  if (stream.device().is_cuda()) {
+    const std::int64_t bad = route_first_bad_logit_blocking_cuda(args, stream);
+    if (bad < 0) return;
+    const std::int64_t experts = args.logits.size(1);
+    float logit = 0.0F;
+    copy_blocking({&logit, DType::kF32, {1}},
+                  {args.logits.as<float>() + bad, DType::kF32, {1}, args.logits.device});
+    fail("route: the logit of token {} for expert {} is {}, expected a finite number", bad / experts,
+         bad % experts, logit);
+  }
+#endif
+  stream.synchronize_blocking();
+}
+
 void route_backward(const RouteBackwardArgs& args, Stream& stream) {
   check_route_backward(args, stream.device());
 #ifdef FLEX_HAS_CUDA

@@ -27,10 +27,18 @@ struct RouteArgs {
 [[nodiscard]] std::int64_t route_workspace_bytes(std::int64_t num_tokens, std::int64_t num_experts,
                                                  std::int64_t top_k, DType gate_type, Device device);
 
+/// What needed_capacity holds where CUDA met a NaN or infinite logit.
+inline constexpr std::int32_t kRouteNotFinite = -1;
+
 /// Softmax, top-k, gate weights, locations and counts. A NaN or infinite logit is an InputError that names
-/// token and expert: raised when the stream is next synchronized. @throws InputError for shapes that disagree
-/// or k > E.
+/// token and expert. On the CPU it is raised when the stream is next synchronized. CUDA cannot throw: there
+/// the token's scores and gates are NaN, its experts and places are arbitrary but legal, needed_capacity is
+/// kRouteNotFinite, and check_routed_blocking() throws. @throws InputError for shapes that disagree or k > E.
 void route(const RouteArgs& args, Stream& stream);
+
+/// Waits for the stream and throws what the last route() with these arguments found in its logits; the
+/// workspace must not have been used for anything else since. @throws InputError that names token and expert.
+void check_routed_blocking(const RouteArgs& args, Stream& stream);
 
 struct RouteBackwardArgs {
   ConstTensorView scores;   ///< (T, E)
@@ -65,6 +73,8 @@ void route_cuda(const RouteArgs& args, Stream& stream);
 void route_backward_cuda(const RouteBackwardArgs& args, Stream& stream);
 [[nodiscard]] std::int64_t route_workspace_bytes_cuda(std::int64_t num_tokens, std::int64_t num_experts,
                                                       std::int64_t top_k, DType gate_type);
+/// Flat index of the first logit that is not finite, or -1.
+[[nodiscard]] std::int64_t route_first_bad_logit_blocking_cuda(const RouteArgs& args, Stream& stream);
 #endif
 
 }  // namespace flex

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/stream.h"
+#include "kernels/tensor.h"
+
+/// The three products behind the gates, between many tokens and a few rows of weights. T tokens, N rows of
+/// weights, M channels. Operands are read in their own type; products and sums are in fp32 on the ordinary
+/// arithmetic units (never TF32), in an order that depends on the shape alone: equal bits on repeat.
+namespace flex {
+
+/// A matrix in device memory; strides in elements, so that a transpose needs no copy.
+template <class T>
+struct StridedMatrix {
+  T* data = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::int64_t row_stride = 0;
+  std::int64_t col_stride = 1;
+};
+
+[[nodiscard]] inline StridedMatrix<const float> row_major(const ConstTensorView& view) {
+  return {view.as<float>(), view.size(0), view.size(1), view.size(1), 1};
+}
+[[nodiscard]] inline StridedMatrix<float> row_major(const TensorView& view) {
+  return {view.as<float>(), view.size(0), view.size(1), view.size(1), 1};
+}
+template <class T>
+[[nodiscard]] StridedMatrix<T> transposed(const StridedMatrix<T>& matrix) {
+  return {matrix.data, matrix.cols, matrix.rows, matrix.col_stride, matrix.row_stride};
+}
+
+/// out[t, n] = <x[t], weight[n]> + bias[n]. x (T, M) fp32, fp16 or bf16; weight (N, M); bias (N), or null: 0;
+/// out (T, N) fp32.
+void dot_rows_cuda(const ConstTensorView& x, const StridedMatrix<const float>& weight, const float* bias,
+                   const TensorView& out, Stream& stream);
+
+/// out[t] = sum over n of a[t, n] weight[n], added to out if `accumulate`. a (T, N) fp32; weight (N, M);
+/// out (T, M) fp32, fp16 or bf16.
+void combine_rows_cuda(const ConstTensorView& a, const StridedMatrix<const float>& weight,
+                       const TensorView& out, bool accumulate, Stream& stream);
+
+/// out[n, m] = sum over t of a[t, n] x[t, m]. a (T, N) fp32; x (T, M) fp32, fp16 or bf16; out (N, M).
+/// `workspace` has sum_outer_workspace_bytes, aligned for a float.
+void sum_outer_cuda(const ConstTensorView& a, const ConstTensorView& x, const StridedMatrix<float>& out,
+                    float* workspace, Stream& stream);
+[[nodiscard]] std::int64_t sum_outer_workspace_bytes(std::int64_t tokens, std::int64_t rows,
+                                                     std::int64_t cols);
+
+/// out[i] = sum over s, in order, of partials[s, i]: the second stage of sums over tokens.
+void sum_partials_cuda(const float* partials, std::int64_t num_partials, const StridedMatrix<float>& out,
+                       Stream& stream);
+
+}  // namespace flex
