@@ -12,7 +12,7 @@ using ::testing::AnyOf;
 using ::testing::Eq;
 using ::testing::HasSubstr;
 
-inline constexpr Milliseconds kShort{300};
+inline constexpr Milliseconds kShort{500};
 /// The contract of a failure: known on all ranks one second after the deadline.
 inline constexpr Milliseconds kSlack{1000};
 
@@ -94,7 +94,7 @@ TYPED_TEST_P(CommunicatorContract, DeadlineNamesTheSleepingRank) {
     if (world.rank() == 2) std::this_thread::sleep_for(kShort + kSlack + kSlack);
     std::string failure;
     const std::int64_t waited = duration_ms([&] { failure = failure_of([&] { meet(world); }); });
-    EXPECT_EQ(failure, "all_reduce (gate) in group {0,1,2,3}: rank 2 did not arrive within 300 ms");
+    EXPECT_EQ(failure, "all_reduce (gate) in group {0,1,2,3}: rank 2 did not arrive within 500 ms");
     EXPECT_LT(waited, (kShort + kSlack).count());
     EXPECT_EQ(failure_of([&] { meet(world); }), failure) << "after a failure there are only failures";
     EXPECT_EQ(failure_of([&] { static_cast<void>(world.split(0, 0)); }), failure);
@@ -145,7 +145,7 @@ TYPED_TEST_P(CommunicatorContract, RanksThatWaitForEachOtherAreNamed) {
       meet(world.rank() == 0 ? *a : *b);
       meet(world.rank() == 0 ? *b : *a);
     });
-    EXPECT_THAT(failure, AllOf(HasSubstr("after 300 ms ranks wait for each other: "),
+    EXPECT_THAT(failure, AllOf(HasSubstr("after 500 ms ranks wait for each other: "),
                                HasSubstr("rank 0 waits for rank 1 in all_reduce (gate) in group {0,1}"),
                                HasSubstr("rank 1 waits for rank 0 in all_reduce (gate) in group {0,1}")));
   });

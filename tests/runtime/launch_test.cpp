@@ -73,11 +73,11 @@ TEST(RunRanks, AnExceptionOfAnotherKindIsPassedOn) {
 
 TEST(RunRanks, ARankThatLeavesEarlyIsNamed) {
   const std::string failure = failure_of([] {
-    run_ranks({3, 1}, Milliseconds(200), [](Communicator& world) {
+    run_ranks({3, 1}, Milliseconds(500), [](Communicator& world) {
       if (world.rank() != 1) meet(world);
     });
   });
-  EXPECT_EQ(failure, "all_reduce (gate) in group {0,1,2}: rank 1 did not arrive within 200 ms");
+  EXPECT_EQ(failure, "all_reduce (gate) in group {0,1,2}: rank 1 did not arrive within 500 ms");
 }
 
 }  // namespace
