@@ -119,7 +119,9 @@ void add_demo(CLI::App& app, Outcome&) {
   CLI::App* command =
       app.add_subcommand("demo", "Train one layer on several ranks with another plan in every step");
   auto options = std::make_shared<Options>();
-  command->add_option("file", options->file, "A .safetensors file of a training run")->required();
+  command->add_option("file", options->file, "A .safetensors file of a training run")
+      ->required()
+      ->check(CLI::ExistingFile);
   command->add_option("--ranks", options->ranks, "In-process ranks")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();

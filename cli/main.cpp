@@ -2,10 +2,31 @@
 
 #include <CLI/CLI.hpp>
 #include <exception>
+#include <optional>
+#include <string>
+#include <vector>
 
-#include "base/error.h"
+#include "base/nearest_name.h"
+#include "base/require.h"
 #include "cli/commands.h"
 #include "cli/version.h"
+
+namespace {
+
+// CLI11 would only say that a subcommand is required.
+void require_known_subcommand(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) {
+    if (command->get_name() == argv[1]) return;
+    names.push_back(command->get_name());
+  }
+  const std::optional<std::string> nearest = flex::nearest_name(argv[1], names);
+  flex::fail("'{}' is no subcommand{}; there are {}", argv[1],
+             nearest ? fmt::format(" (did you mean {}?)", *nearest) : "", fmt::join(names, ", "));
+}
+
+}  // namespace
 
 // flexmoe SUBCOMMAND ...
 // Exit 0: done; 1: failed while running, or a check did not pass; 2: wrong usage or bad input.
@@ -23,6 +44,7 @@ int main(int argc, char** argv) {
   flex::cli::add_verify(app, outcome);
   flex::cli::add_demo(app, outcome);
   try {
+    require_known_subcommand(app, argc, argv);
     app.parse(argc, argv);
     return outcome.exit_code;
   } catch (const CLI::Success& success) {  // --help, --version

@@ -89,7 +89,8 @@ void add_verify(CLI::App& app, Outcome& outcome) {
   CLI::App* command = app.add_subcommand("verify", "Compare the layer with a file of reference results");
   auto options = std::make_shared<Options>();
   command->add_option("file", options->file, "A .safetensors file of layer cases or of a training run")
-      ->required();
+      ->required()
+      ->check(CLI::ExistingFile);
   command->add_option("--device", options->device, "cpu or cuda:N")->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options, &outcome] {

@@ -96,6 +96,8 @@ LayerDescription read_description(JsonObject& json, std::vector<SafetensorsTenso
 }
 
 JsonObject parse_config(const SafetensorsFile& file, const std::string& key) {
+  require(file.metadata().contains(key), "the file's metadata has no {}: it does not describe a training run",
+          quote_name(key));
   return {parse_json(file.metadata().at(key), "metadata " + quote_name(key)), "metadata " + quote_name(key)};
 }
 

@@ -44,6 +44,10 @@ struct Difference {
   double error = 0.0;
   std::string where;
 };
+/// The same for one rank's output alone.
+[[nodiscard]] Difference compare_rank(const ReferenceResult& expected, std::size_t rank,
+                                      const RankOutput& output);
+/// All ranks' outputs; every element of every gradient must be some rank's.
 [[nodiscard]] Difference compare(const ReferenceResult& expected, const std::vector<RankOutput>& ranks);
 
 }  // namespace flex::testing
