@@ -1,11 +1,13 @@
 #include "kernels/tensor.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <utility>
 
 #include "base/log.h"
 #include "base/require.h"
+#include "kernels/stream.h"
 
 #ifdef FLEX_HAS_CUDA
 #include "kernels/cuda_check.h"
@@ -77,23 +79,52 @@ Tensor::Tensor(DType dtype, Shape shape, Device device) : dtype_(dtype), shape_(
   data_ = allocate_bytes(device, checked_bytes(dtype, shape));
 }
 
-Tensor::~Tensor() { free_bytes(device_, data_); }
+Tensor::~Tensor() { release(); }
+
+void Tensor::release() noexcept {
+#ifdef FLEX_HAS_CUDA
+  if (page_locked_ && data_ != nullptr) {
+    const cudaError_t status = cudaFreeHost(data_);
+    if (status != cudaSuccess && status != cudaErrorCudartUnloading) {
+      log_error("page-locked memory not freed: {}", cudaGetErrorString(status));
+    }
+    return;
+  }
+#endif
+  free_bytes(device_, data_);
+}
+
+Tensor Tensor::staging(DType dtype, Shape shape, Device device) {
+  if (device.is_cpu()) return {dtype, shape};
+  require_usable(device);
+  Tensor result;
+  result.dtype_ = dtype;
+  result.shape_ = shape;
+#ifdef FLEX_HAS_CUDA
+  result.page_locked_ = true;
+  FLEX_CUDA_CHECK(
+      cudaMallocHost(&result.data_, static_cast<std::size_t>(std::max<std::int64_t>(result.bytes(), 1))));
+#endif
+  return result;
+}
 
 Tensor::Tensor(Tensor&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       dtype_(other.dtype_),
       shape_(other.shape_),
-      device_(other.device_) {
+      device_(other.device_),
+      page_locked_(other.page_locked_) {
   other.shape_ = {};
 }
 
 Tensor& Tensor::operator=(Tensor&& other) noexcept {
   if (this != &other) {
-    free_bytes(device_, data_);
+    release();
     data_ = std::exchange(other.data_, nullptr);
     dtype_ = other.dtype_;
     shape_ = std::exchange(other.shape_, Shape{});
     device_ = other.device_;
+    page_locked_ = other.page_locked_;
   }
   return *this;
 }
@@ -111,9 +142,34 @@ Tensor Tensor::zeros(DType dtype, Shape shape, Device device) {
   return result;
 }
 
-void copy_blocking(TensorView to, ConstTensorView from) {
-  require(to.shape == from.shape && to.dtype == from.dtype, "copy_blocking: to is {} {}, from is {} {}",
+namespace {
+
+void check_copy(const char* what, const TensorView& to, const ConstTensorView& from) {
+  require(to.shape == from.shape && to.dtype == from.dtype, "{}: to is {} {}, from is {} {}", what,
           name(to.dtype), to_string(to.shape), name(from.dtype), to_string(from.shape));
+  require(to.contiguous() && from.contiguous(), "{}: both views must be contiguous", what);
+}
+
+}  // namespace
+
+void copy(TensorView to, ConstTensorView from, Stream& stream) {
+  check_copy("copy", to, from);
+  if (to.bytes() == 0) return;
+  if (stream.device().is_cpu()) {
+    require(to.device.is_cpu() && from.device.is_cpu(),
+            "copy: a CPU stream copies host memory, not from {} to {}", to_string(from.device),
+            to_string(to.device));
+    stream.enqueue([to, from] { std::memcpy(to.data, from.data, static_cast<std::size_t>(to.bytes())); });
+    return;
+  }
+#ifdef FLEX_HAS_CUDA
+  FLEX_CUDA_CHECK(cudaMemcpyAsync(to.data, from.data, static_cast<std::size_t>(to.bytes()), cudaMemcpyDefault,
+                                  static_cast<cudaStream_t>(stream.native())));
+#endif
+}
+
+void copy_blocking(TensorView to, ConstTensorView from) {
+  check_copy("copy_blocking", to, from);
   if (to.bytes() == 0) return;
   require(to.contiguous() && from.contiguous(), "copy_blocking: both views must be contiguous");
   if (to.device.is_cpu() && from.device.is_cpu()) {

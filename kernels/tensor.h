@@ -12,6 +12,8 @@
 
 namespace flex {
 
+class Stream;
+
 /// Up to four extents, outermost first.
 class Shape {
  public:
@@ -136,6 +138,9 @@ class Tensor {
   Tensor& operator=(const Tensor&) = delete;
 
   [[nodiscard]] static Tensor zeros(DType dtype, Shape shape, Device device = Device::cpu());
+  /// Host memory that copies from and to `device` do not block on: page-locked for a CUDA device, plain for
+  /// the CPU.
+  [[nodiscard]] static Tensor staging(DType dtype, Shape shape, Device device);
 
   [[nodiscard]] TensorView view() { return {data_, dtype_, shape_, device_}; }
   [[nodiscard]] ConstTensorView view() const { return {data_, dtype_, shape_, device_}; }
@@ -159,10 +164,13 @@ class Tensor {
   }
 
  private:
+  void release() noexcept;
+
   void* data_ = nullptr;
   DType dtype_ = DType::kF32;
   Shape shape_;
   Device device_;
+  bool page_locked_ = false;
 };
 
 /// Alignment of every allocation of a Tensor or an Arena, in bytes: a cache-line pair, and more than any
@@ -181,5 +189,9 @@ void free_bytes(Device device, void* data) noexcept;
 /// Copies between any two devices and waits until it is done; shapes and types must agree. @throws
 /// InputError, DeviceError.
 void copy_blocking(TensorView to, ConstTensorView from);
+
+/// Queues the same copy on `stream`, of the device of one of the two. The host goes on at once if host
+/// memory, should one side be there, is a staging() tensor.
+void copy(TensorView to, ConstTensorView from, Stream& stream);
 
 }  // namespace flex

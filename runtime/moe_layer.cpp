@@ -40,6 +40,9 @@ const Schedule& MoeLayer::route_schedule() const { return impl_->route_schedule_
 const Schedule& MoeLayer::forward_schedule() const { return impl_->forward_schedule_; }
 const Schedule& MoeLayer::backward_schedule() const { return impl_->backward_schedule_; }
 std::int64_t MoeLayer::activation_bytes() const { return impl_->arena_.capacity_bytes(); }
+void MoeLayer::check_routed_blocking(Stream& stream) {
+  flex::check_routed_blocking(impl_->route_args(), stream);
+}
 void MoeLayer::set_probe(LayerProbe probe) { impl_->probe_ = std::move(probe); }
 
 MoeLayer::Impl::Impl(const MoeConfig& config, RankContext& context)
@@ -47,6 +50,7 @@ MoeLayer::Impl::Impl(const MoeConfig& config, RankContext& context)
       context_(context),
       parameters_(config, context.size(), context.rank(), context.device()),
       arena_(context.device()),
+      host_needed_(Tensor::staging(DType::kI32, {1}, context.device())),
       finished_(context.device()) {
   context.prepare_weight_groups(workload_of(config, context.size()).shards());
 }
@@ -213,9 +217,8 @@ void MoeLayer::Impl::agree_on_tokens() {
 }
 
 void MoeLayer::Impl::agree_on_capacity(Stream& stream) {
-  std::int32_t needed = 0;
-  copy_blocking({&needed, DType::kI32, {1}}, route_.needed);
-  static_cast<void>(stream);
+  const std::int32_t needed = host_needed_.as<std::int32_t>()[0];
+  if (needed == kRouteNotFinite) flex::check_routed_blocking(route_args(), stream);
   needed_capacity_ = needed;
   if (context_.size() == 1) return;
   compare_calls(needed);

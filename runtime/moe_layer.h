@@ -102,6 +102,9 @@ class MoeLayer {
   [[nodiscard]] RoutingViews routing() const;
   /// Choices (t, j) of this rank that the last forward pass dropped. Waits for it.
   [[nodiscard]] std::int64_t num_dropped_blocking() const;
+  /// Waits for the stream and throws if the last forward pass met a NaN or infinite logit, which CUDA cannot
+  /// tell by itself: there its tokens' outputs are NaN. @throws InputError that names token and expert.
+  void check_routed_blocking(Stream& stream);
   /// Schedules of the last passes, as run.
   [[nodiscard]] const Schedule& route_schedule() const;
   [[nodiscard]] const Schedule& forward_schedule() const;

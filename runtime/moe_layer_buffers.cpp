@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "kernels/moe/gate.h"
 #include "kernels/moe/gate_loss.h"
 #include "kernels/moe/route.h"
 #include "runtime/moe_layer_impl.h"
@@ -134,7 +135,8 @@ void MoeLayer::Impl::take_forward_buffers() {
   // is the largest.
   const std::int64_t chunk_rows =
       shape_.sources * pipeline_layout(plan).chunk_slots(plan.pipeline_degree - 1);
-  activated_ = call_.training ? take(dtype, {shape_.experts, chunk_rows, shape_.columns}) : TensorView{};
+  const bool apart = call_.training && !keeps_activated(config_.ffn, config_.activation);
+  activated_ = apart ? take(dtype, {shape_.experts, chunk_rows, shape_.columns}) : TensorView{};
   if (shape_.exchanges) {
     expert_in_ = take(dtype, {shape_.experts, rows, m});
     expert_out_ = take(dtype, {shape_.experts, rows, m});
@@ -163,6 +165,14 @@ void MoeLayer::Impl::take_backward_buffers() {
   exchange_ = take_exchange(plan);
   dlogits_ = take(gate, {x_.size(0), config_.num_experts});
   dgates_ = take(gate, {x_.size(0), call_.top_k});
+  const std::int64_t t = x_.size(0);
+  const std::int64_t e = config_.num_experts;
+  const Device device = context_.device();
+  const std::int64_t workspace =
+      config_.gate == GateKind::kCosine
+          ? cosine_gate_backward_workspace_bytes(t, m, config_.projection_dim, e, device)
+          : linear_gate_backward_workspace_bytes(t, m, e, device);
+  gate_workspace_ = take(DType::kU8, {workspace});
   if (config_.gate == GateKind::kCosine) dprojected_ = take(gate, {x_.size(0), config_.projection_dim});
   // What decode read is not needed after its gradient: the same memory serves where the layouts are equal.
   dcombined_ = exchange_.layout == forward_layout_ ? combined_ : take(dtype, {slots, m});

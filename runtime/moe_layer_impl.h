@@ -5,6 +5,7 @@
 
 #include "costmodel/build_schedule.h"
 #include "kernels/arena.h"
+#include "kernels/moe/route.h"
 #include "kernels/moe/slot_layout.h"
 #include "runtime/moe_layer.h"
 
@@ -42,6 +43,7 @@ class MoeLayer::Impl final : public OperationRunner {
   void backward(ConstTensorView dy, TensorView dx, double loss_gradient, Stream& stream);
   void run(const Operation& operation, Stream& stream) override;
 
+  [[nodiscard]] RouteArgs route_args() const;
   [[nodiscard]] RoutingViews routing() const;
   [[nodiscard]] std::int64_t num_dropped_blocking() const;
 
@@ -95,6 +97,7 @@ class MoeLayer::Impl final : public OperationRunner {
   }
 
   int exceptions_at_start_ = std::uncaught_exceptions();
+  Tensor host_needed_;  // (1) i32, staging
   Event finished_;
   bool queued_ = false;  // `finished_` has been recorded
 
@@ -123,7 +126,7 @@ class MoeLayer::Impl final : public OperationRunner {
   std::vector<TensorView> taken_;  // since the last poison_taken(), only while the probe asks for it
   std::int64_t weights_mark_ = 0;  // arena position below the gathered weights
   // Backward
-  TensorView dlogits_, dgates_, dprojected_;
+  TensorView dlogits_, dgates_, dprojected_, gate_workspace_;
   TensorView dcombined_;  // (E * C, M) in the backward layout
   TensorView dexpert_out_, dhidden_, dup_, dexpert_in_, dencoded_;
   WeightViews weight_gradients_;

@@ -86,17 +86,10 @@ void MoeLayer::Impl::run_route(const Operation& operation, Stream& stream) {
                              .first_token = first_token_},
                             stream);
     case kRoute:
-      return route({.logits = route_.noisy,
-                    .normalize_gate = config_.normalize_gate,
-                    .batch_prioritized = config_.batch_prioritized_routing,
-                    .scores = route_.scores,
-                    .indices = route_.indices,
-                    .gates = route_.gates,
-                    .locations = route_.locations,
-                    .counts = route_.counts,
-                    .needed_capacity = route_.needed,
-                    .workspace = route_.workspace},
-                   stream);
+      route(route_args(), stream);
+      // Dropless: the agreement reads it on the host, once this has arrived there.
+      if (workload_.dropless) copy(host_needed_, route_.needed, stream);
+      return;
     case kGateLossSums:
       return gate_loss_sums({.settings = settings,
                              .scores = route_.scores,
@@ -114,6 +107,19 @@ void MoeLayer::Impl::run_route(const Operation& operation, Stream& stream) {
     default:
       fail("operation {} does not belong to the route part", name(operation.kind));
   }
+}
+
+RouteArgs MoeLayer::Impl::route_args() const {
+  return {.logits = route_.noisy,
+          .normalize_gate = config_.normalize_gate,
+          .batch_prioritized = config_.batch_prioritized_routing,
+          .scores = route_.scores,
+          .indices = route_.indices,
+          .gates = route_.gates,
+          .locations = route_.locations,
+          .counts = route_.counts,
+          .needed_capacity = route_.needed,
+          .workspace = route_.workspace};
 }
 
 void MoeLayer::Impl::gate(Stream& stream) {
@@ -159,7 +165,8 @@ void MoeLayer::Impl::gate_backward(Stream& stream) {
                           .dlogits = dlogits_,
                           .dweight = weight.gradient,
                           .dx = dx_,
-                          .accumulate_dx = accumulate},
+                          .accumulate_dx = accumulate,
+                          .workspace = gate_workspace_},
                          stream);
     return;
   }
@@ -179,7 +186,8 @@ void MoeLayer::Impl::gate_backward(Stream& stream) {
                         .dsim_matrix = sim.gradient,
                         .dtemperature = temperature.gradient,
                         .dx = dx_,
-                        .accumulate_dx = accumulate},
+                        .accumulate_dx = accumulate,
+                        .workspace = gate_workspace_},
                        stream);
 }
 
@@ -275,8 +283,9 @@ void MoeLayer::Impl::expert_ffn_chunk(const Operation& operation, Stream& stream
               .x = expert_in_.narrowed(begin, rows),
               .hidden = hidden,
               .up = narrowed_if(up_, begin, rows),
-              .activated = call_.training ? activated_.narrowed(0, rows) : hidden,
-              .y = expert_out_.narrowed(begin, rows)},
+              .activated = activated_.present() ? activated_.narrowed(0, rows) : hidden,
+              .y = expert_out_.narrowed(begin, rows),
+              .gemm = context_.gemm()},
              stream);
 }
 
@@ -291,7 +300,8 @@ void MoeLayer::Impl::expert_ffn_backward_chunk(const Operation& operation, Strea
                             .up = narrowed_if(up_, begin, rows),
                             .dhidden = dhidden_.narrowed(begin, rows),
                             .dup = narrowed_if(dup_, begin, rows),
-                            .dx = dexpert_in_.narrowed(begin, rows)},
+                            .dx = dexpert_in_.narrowed(begin, rows),
+                            .gemm = context_.gemm()},
                            stream);
 }
 
@@ -306,7 +316,8 @@ void MoeLayer::Impl::expert_ffn_backward_weights_all(Stream& stream) {
                                .dup = dup_,
                                .activated = hidden_,  // the pre-activation is not needed after this
                                .fc2_bias_begin = fc2_bias_begin(),
-                               .gradients = weight_gradients_},
+                               .gradients = weight_gradients_,
+                               .gemm = context_.gemm()},
                               stream);
 }
 

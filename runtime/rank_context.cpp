@@ -6,7 +6,7 @@
 
 namespace flex {
 
-RankContext::RankContext(Communicator& world, Device device)
+RankContext::RankContext(Communicator& world, Device device, const GemmOptions& gemm)
     : world_(world),
       device_(device),
       cluster_(cluster_of(world.counters().topology())),
@@ -14,6 +14,7 @@ RankContext::RankContext(Communicator& world, Device device)
       data_(world.split(0, world.rank())),
       control_(world.split(0, world.rank())),
       node_groups_(std::make_unique<NodeGroups>(world)),
+      gemm_(device.is_cuda() ? std::make_unique<GemmAlgorithms>(device, gemm) : nullptr),
       executor_(std::make_unique<Executor>(device)) {}
 
 RankContext::~RankContext() {

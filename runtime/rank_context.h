@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "costmodel/cluster.h"
+#include "kernels/gemm_algorithms.h"
 #include "runtime/all_to_all.h"
 #include "runtime/communicator.h"
 #include "runtime/executor.h"
@@ -14,7 +15,7 @@ namespace flex {
 /// communication stream. Made once per rank; making it is collective. `world` must outlive it.
 class RankContext {
  public:
-  RankContext(Communicator& world, Device device);
+  RankContext(Communicator& world, Device device, const GemmOptions& gemm = {});
   /// Leaving by an exception aborts the world first: peers must not wait for a rank that unwinds.
   ~RankContext();
   RankContext(const RankContext&) = delete;
@@ -26,6 +27,8 @@ class RankContext {
   [[nodiscard]] const Cluster& cluster() const { return cluster_; }
   [[nodiscard]] TrafficCounters& counters() { return world_.counters(); }
   [[nodiscard]] Executor& executor() { return *executor_; }
+  /// Algorithms of matrix products on CUDA; null on the CPU.
+  [[nodiscard]] GemmAlgorithms* gemm() { return gemm_.get(); }
 
   /// Everyone, for tensors on the communication stream.
   [[nodiscard]] Communicator& data() { return *data_; }
@@ -49,6 +52,7 @@ class RankContext {
   std::unique_ptr<Communicator> control_;
   std::unique_ptr<NodeGroups> node_groups_;
   std::vector<std::unique_ptr<Communicator>> weight_groups_;
+  std::unique_ptr<GemmAlgorithms> gemm_;
   std::unique_ptr<Executor> executor_;  // last: its stream ends before the groups that it uses
 };
 
