@@ -6,6 +6,7 @@
 #include "base/philox.h"
 #include "costmodel/plan_space.h"
 #include "costmodel/traffic.h"
+#include "kernels/host_element.h"
 
 namespace flex {
 namespace {
@@ -60,17 +61,10 @@ class Bench {
     PhiloxStream generator(benchmark_.seed, 2 * static_cast<std::uint64_t>(context_.rank()) + stream);
     const Shape shape = {benchmark_.num_tokens, benchmark_.config.model_dim};
     Tensor host(benchmark_.config.dtype, shape);
-    for (std::int64_t i = 0; i < host.num_elements(); ++i) set(host, i, generator.normal());
+    for (std::int64_t i = 0; i < host.num_elements(); ++i) set_host_element(host, i, generator.normal());
     Tensor tensor(host.dtype(), shape, context_.device());
     copy_blocking(tensor, host);
     return tensor;
-  }
-  static void set(Tensor& tensor, std::int64_t index, double value) {
-    if (tensor.dtype() == DType::kF64) {
-      tensor.as<double>()[index] = value;
-    } else {
-      tensor.as<float>()[index] = static_cast<float>(value);
-    }
   }
   [[nodiscard]] const std::vector<std::int64_t>& gathered(std::int64_t mine) {
     all_.resize(static_cast<std::size_t>(context_.size()));
@@ -108,7 +102,7 @@ double read_loss(ConstTensorView loss) {
   if (!loss.present()) return 0;
   Tensor host(loss.dtype, loss.shape);
   copy_blocking(host, loss);
-  return loss.dtype == DType::kF64 ? host.as<double>()[0] : static_cast<double>(host.as<float>()[0]);
+  return host_element(host, 0);
 }
 
 PlanMeasurement Bench::measure(const PlanPair& plans, const std::function<void()>& passed) {

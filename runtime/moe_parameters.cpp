@@ -6,6 +6,7 @@
 
 #include "base/philox.h"
 #include "base/require.h"
+#include "kernels/host_element.h"
 
 namespace flex {
 namespace {
@@ -23,31 +24,6 @@ double uniform_at(std::uint64_t key, std::int64_t index) {
       philox4x32({{static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(i >> 32), 0, 0}},
                  {{static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)}});
   return (static_cast<double>(block.words[0]) + 0.5) / 4294967296.0 * 2.0 - 1.0;
-}
-
-std::uint16_t to_bf16(float value) {
-  std::uint32_t bits = 0;
-  std::memcpy(&bits, &value, sizeof(bits));
-  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U);  // round to nearest even
-}
-
-void set_element(TensorView view, std::int64_t index, double value) {
-  switch (view.dtype) {
-    case DType::kF64:
-      view.as<double>()[index] = value;
-      return;
-    case DType::kF32:
-      view.as<float>()[index] = static_cast<float>(value);
-      return;
-    case DType::kF16:
-      view.as<_Float16>()[index] = static_cast<_Float16>(value);
-      return;
-    case DType::kBF16:
-      view.as<std::uint16_t>()[index] = to_bf16(static_cast<float>(value));
-      return;
-    default:
-      fail("a parameter cannot be of type {}", name(view.dtype));
-  }
 }
 
 struct Spec {
@@ -93,7 +69,7 @@ Parameter make_parameter(const Spec& spec, std::uint64_t seed, Device device) {
   for_each_run(result.shard, [&](std::int64_t local, std::int64_t whole, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) {
       const double value = spec.bound == 0 ? 0 : spec.bound * uniform_at(key, whole + i);
-      set_element(host, local + i, spec.constant + value);
+      set_host_element(host, local + i, spec.constant + value);
     }
   });
   result.value = Tensor(spec.dtype, shape, device);
