@@ -3,6 +3,7 @@
 # expected_skips.txt.
 set -euo pipefail
 
+[[ -s $1 ]] || { echo "no report of tests at $1"; exit 1; }
 expected=$(dirname "$0")/expected_skips.txt
 unexpected=$(sed -n 's/.*<testcase name="\([^"]*\)".*status="\(notrun\|disabled\)".*/\1/p' "$1" |
   grep -vxEf <(grep -v -e '^#' -e '^$' "$expected") || true)
