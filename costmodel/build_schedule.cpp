@@ -36,7 +36,9 @@ class Builder {
   int dispatch_all(int encoded);
   int gather_weights();
   int sum_copies(int combined_first);
-  int combined(std::int64_t chunk) const { return combine_end_[static_cast<std::size_t>(chunk)]; }
+  [[nodiscard]] int combined(std::int64_t chunk) const {
+    return combine_end_[static_cast<std::size_t>(chunk)];
+  }
 
   [[nodiscard]] std::int64_t chunks() const { return s_.plan.pipeline_degree; }
   [[nodiscard]] SlotLayout layout() const {
@@ -146,10 +148,10 @@ OperationSize Builder::weights_size(bool gradients) const {
 }
 
 OperationSize Builder::gate_size(double products) const {
-  const double t = static_cast<double>(w_.num_tokens);
-  const double m = static_cast<double>(w_.model_dim);
-  const double e = static_cast<double>(w_.num_experts);
-  const double p = static_cast<double>(w_.projection_dim);
+  const auto t = static_cast<double>(w_.num_tokens);
+  const auto m = static_cast<double>(w_.model_dim);
+  const auto e = static_cast<double>(w_.num_experts);
+  const auto p = static_cast<double>(w_.projection_dim);
   const double product = w_.gate == GateKind::kLinear ? t * m * e : t * p * (m + e);
   return {.batch = 1,
           .rows = w_.num_tokens,

@@ -1,5 +1,6 @@
 #include "costmodel/plan.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "base/require.h"
@@ -10,22 +11,24 @@ namespace {
 std::optional<std::int32_t> parse_degree(std::string_view digits) {
   std::int32_t value = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (error != std::errc{} || end != digits.data() + digits.size() || value < 0) return std::nullopt;
+  const bool whole = error == std::errc{} && end == digits.data() + digits.size();
+  if (!whole || digits.front() == '-') return std::nullopt;
   return value;
 }
 
-bool parse_part(std::string_view part, Plan& plan) {
+// The field that `part` sets ('r', 'd' or 'a'), which is then set; nothing for an unknown part.
+std::optional<char> parse_part(std::string_view part, Plan& plan) {
   for (const auto algorithm : {AllToAllAlgorithm::kLinear, AllToAllAlgorithm::kHierarchical2d}) {
     if (part == name(algorithm)) {
       plan.all_to_all = algorithm;
-      return true;
+      return 'a';
     }
   }
-  if (part.size() < 2 || (part[0] != 'r' && part[0] != 'd')) return false;
+  if (part.size() < 2 || (part[0] != 'r' && part[0] != 'd')) return std::nullopt;
   const std::optional<std::int32_t> degree = parse_degree(part.substr(1));
-  if (!degree || (part[0] == 'd' && *degree == 0)) return false;
+  if (!degree || (part[0] == 'd' && *degree == 0)) return std::nullopt;
   (part[0] == 'r' ? plan.parallel_degree : plan.pipeline_degree) = *degree;
-  return true;
+  return part[0];
 }
 
 }  // namespace
@@ -40,19 +43,23 @@ std::string to_string(const Plan& plan) {
 
 Plan parse_plan(std::string_view text) {
   Plan plan;
-  bool any = false;
+  std::string given;
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = std::min(text.find(' ', begin), text.size());
     if (end > begin) {
-      require(parse_part(text.substr(begin, end - begin), plan),
+      const std::string_view part = text.substr(begin, end - begin);
+      const std::optional<char> field = parse_part(part, plan);
+      require(field.has_value(),
               "plan '{}': '{}' is unknown; a plan looks like 'r2 d4 2dh' (r 0 or more, d 1 or more, linear "
               "or 2dh)",
-              text, text.substr(begin, end - begin));
-      any = true;
+              text, part);
+      require(given.find(*field) == std::string::npos,
+              "plan '{}': '{}' sets again what is set; a plan looks like 'r2 d4 2dh'", text, part);
+      given += *field;
     }
     begin = end + 1;
   }
-  require(any, "plan '{}' is empty; a plan looks like 'r2 d4 2dh'", text);
+  require(!given.empty(), "plan '{}' is empty; a plan looks like 'r2 d4 2dh'", text);
   return plan;
 }
 

@@ -35,8 +35,8 @@ inline constexpr Plan kDefaultPlan{};
 /// `r2 d4 2dh`.
 [[nodiscard]] std::string to_string(const Plan& plan);
 
-/// Inverse of to_string(); the parts may come in any order and be left out (then they are the default's).
-/// @throws InputError for anything else, saying what a plan looks like.
+/// Inverse of to_string(). The parts may come in any order; those that are left out are the default's, but
+/// one must be there. @throws InputError for anything else, saying what a plan looks like.
 [[nodiscard]] Plan parse_plan(std::string_view text);
 
 /// Equal on every rank, machine and run: what ranks compare to see that they decided alike.

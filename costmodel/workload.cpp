@@ -21,6 +21,8 @@ void validate(const Workload& w) {
   require(w.capacity >= 0, "capacity is {}; it is zero or more", w.capacity);
   require(w.top_k >= 1 && w.top_k <= w.num_experts, "top_k is {}; with {} experts it is from 1 to {}",
           w.top_k, w.num_experts, w.num_experts);
+  require(w.gate == GateKind::kLinear || w.projection_dim >= 1, "projection_dim is {}; it is at least 1",
+          w.projection_dim);
   require(is_floating(w.dtype), "dtype {} is not a floating type", name(w.dtype));
 }
 

@@ -40,7 +40,7 @@ TEST(Arena, TensorsDoNotOverlap) {
   Arena arena(Device::cpu());
   std::vector<TensorView> views;
   for (std::uint8_t i = 0; i < 100; ++i) {
-    views.push_back(arena.take(DType::kU8, {i * 700}));
+    views.push_back(arena.take(DType::kU8, {std::int64_t{700} * i}));
     std::memset(views.back().data, i, static_cast<std::size_t>(views.back().bytes()));
   }
   for (std::uint8_t i = 0; i < 100; ++i) {

@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <latch>
 #include <limits>
 #include <numeric>
 #include <utility>
 
+#include "kernels/stream.h"
 #include "tests/support/compare.h"
 #include "tests/support/tensors.h"
 
@@ -211,6 +213,42 @@ TEST(CopyBlocking, SaysWhatDiffers) {
             "copy_blocking: to is fp64 (2, 3), from is fp32 (2, 3)");
   EXPECT_EQ(error_text([&] { copy_blocking(to.view().narrowed(0, 1), to.view().narrowed(1, 1)); }),
             "copy_blocking: both views must be contiguous");
+}
+
+TEST(Copy, IsQueuedOnItsStream) {
+  std::latch open(1);
+  Tensor from = iota_tensor({2, 2});
+  Tensor to = poisoned_tensor({2, 2});
+  Stream stream(Device::cpu());
+  stream.enqueue([&] {
+    open.wait();
+    from.as<double>()[3] = -3;
+  });
+  copy(to, from, stream);
+  open.count_down();
+  stream.synchronize_blocking();
+  EXPECT_EQ(values_of(to), (std::vector<double>{0, 1, 2, -3}));
+}
+
+TEST(Copy, SaysWhatDiffers) {
+  Stream stream(Device::cpu());
+  Tensor to(DType::kF64, {2, 3});
+  const Tensor turned(DType::kF64, {3, 2});
+  EXPECT_EQ(error_text([&] { copy(to, turned, stream); }), "copy: to is fp64 (2, 3), from is fp64 (3, 2)");
+  EXPECT_EQ(error_text([&] { copy(to.view().narrowed(0, 1), to.view().narrowed(1, 1), stream); }),
+            "copy: both views must be contiguous");
+  TensorView elsewhere = to;
+  elsewhere.device = Device::cuda(0);
+  EXPECT_EQ(error_text([&] { copy(to, elsewhere, stream); }),
+            "copy: a CPU stream copies host memory, not from cuda:0 to cpu");
+  EXPECT_NO_THROW(copy(TensorView(), ConstTensorView(), stream));
+}
+
+TEST(Tensor, StagingForTheCpuIsPlainMemory) {
+  const Tensor tensor = Tensor::staging(DType::kI32, {3}, Device::cpu());
+  EXPECT_TRUE(tensor.device().is_cpu());
+  EXPECT_EQ(tensor.bytes(), 12);
+  EXPECT_NE(tensor.as<std::int32_t>(), nullptr);
 }
 
 }  // namespace
