@@ -7,12 +7,12 @@
 
 #include "base/log.h"
 #include "base/require.h"
-#include "kernels/cublas_check.h"
+#include "kernels/cuda_blas_check.h"
 #include "kernels/cuda_check.h"
 #include "kernels/gemm_algorithms.h"
-#include "kernels/gemm_group.h"
-#include "kernels/gemm_product.h"
-#include "kernels/gemm_search.h"
+#include "kernels/gemm_group_cuda.h"
+#include "kernels/gemm_product_cuda.h"
+#include "kernels/gemm_search_cuda.h"
 
 namespace flex {
 namespace {

@@ -1,4 +1,4 @@
-#include "kernels/gemm_search.h"
+#include "kernels/gemm_search_cuda.h"
 
 #include <cuda_runtime_api.h>
 
@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/cublas_check.h"
+#include "kernels/cuda_blas_check.h"
 #include "kernels/cuda_check.h"
 #include "kernels/gemm_scratch.h"
 

@@ -1,11 +1,11 @@
-#include "kernels/gemm_product.h"
+#include "kernels/gemm_product_cuda.h"
 
 #include <algorithm>
 #include <array>
 #include <bit>
 
 #include "base/require.h"
-#include "kernels/cublas_check.h"
+#include "kernels/cuda_blas_check.h"
 
 namespace flex {
 namespace {
@@ -87,10 +87,11 @@ void describe(cublasLtMatrixLayout_t layout, const GemmShape& shape, std::int64_
                     to_string(shape));
 }
 
-// The lowest alignment that an address of this many bytes' alignment would have: what is asked about when no
-// address is known.
+// Stands for an address of this alignment until a launch sets the real one: the library looks at the
+// alignment when it suggests algorithms.
 const void* address_with_alignment(std::uint32_t alignment) {
-  return reinterpret_cast<const void*>(static_cast<std::uintptr_t>(alignment));
+  return reinterpret_cast<const void*>(  // NOLINT(performance-no-int-to-ptr): never read through
+      static_cast<std::uintptr_t>(alignment));
 }
 
 }  // namespace

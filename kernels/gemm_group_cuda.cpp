@@ -1,8 +1,8 @@
-#include "kernels/gemm_group.h"
+#include "kernels/gemm_group_cuda.h"
 
 #include <cuda_runtime_api.h>
 
-#include "kernels/cublas_check.h"
+#include "kernels/cuda_blas_check.h"
 #include "kernels/cuda_check.h"
 
 namespace flex {

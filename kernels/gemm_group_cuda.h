@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/gemm_product.h"
+#include "kernels/gemm_product_cuda.h"
 
 namespace flex {
 

@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "kernels/gemm_product.h"
+#include "kernels/gemm_product_cuda.h"
 
 namespace flex {
 
