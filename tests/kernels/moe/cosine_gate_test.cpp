@@ -28,7 +28,7 @@ struct CosineGateCase {
 };
 
 struct CosineGradients {
-  Tensor dprojected, dprojector_weight, dprojector_bias, dsim_matrix, dtemperature, dx;
+  Tensor dprojected, dprojector_weight, dprojector_bias, dsim_matrix, dtemperature, dx, workspace;
 };
 
 struct Sizes {
@@ -54,7 +54,10 @@ class CosineGate : public KernelTest {
                                  .dprojector_bias = gate_output(forward.projector_bias.shape()),
                                  .dsim_matrix = gate_output(forward.sim_matrix.shape()),
                                  .dtemperature = gate_output({1}),
-                                 .dx = real_output(forward.x.shape())};
+                                 .dx = real_output(forward.x.shape()),
+                                 .workspace = bytes(cosine_gate_backward_workspace_bytes(
+                                     forward.x.shape()[0], forward.x.shape()[1], forward.projected.shape()[1],
+                                     forward.logits.shape()[1], device()))};
     cosine_gate_backward(backward_args(forward, dlogits, gradients), stream());
     wait();
     return gradients;
@@ -74,7 +77,8 @@ class CosineGate : public KernelTest {
             .dprojector_bias = gradients.dprojector_bias,
             .dsim_matrix = gradients.dsim_matrix,
             .dtemperature = gradients.dtemperature,
-            .dx = gradients.dx};
+            .dx = gradients.dx,
+            .workspace = gradients.workspace};
   }
 };
 class CosineGateGradient : public CosineGate {};

@@ -31,7 +31,9 @@ TEST_P(LinearGateBackward, MatchesHandWorkedExample) {
   const Tensor dlogits = gate_real({2, 2}, {1, 2, 0, -1});
   Tensor dweight = gate_output({2, 3});
   Tensor dx = real_output({2, 3});
-  LinearGateBackwardArgs args = {.x = x, .weight = weight, .dlogits = dlogits, .dweight = dweight, .dx = dx};
+  Tensor workspace = bytes(linear_gate_backward_workspace_bytes(2, 3, 2, device()));
+  LinearGateBackwardArgs args = {
+      .x = x, .weight = weight, .dlogits = dlogits, .dweight = dweight, .dx = dx, .workspace = workspace};
   linear_gate_backward(args, stream());
   wait();
   EXPECT_EQ(values_of(dweight), (std::vector<double>{1, 2, 3, 3, 4, 4}));
@@ -68,8 +70,11 @@ TEST_P(LinearGateBackward, MatchesTheDefinitionForAllShapes) {
     const Tensor dlogits = random_gate_real({s.tokens, s.experts}, 3);
     Tensor dweight = gate_output({s.experts, s.model_dim});
     Tensor dx = real_output({s.tokens, s.model_dim});
-    linear_gate_backward({.x = x, .weight = weight, .dlogits = dlogits, .dweight = dweight, .dx = dx},
-                         stream());
+    Tensor workspace =
+        bytes(linear_gate_backward_workspace_bytes(s.tokens, s.model_dim, s.experts, device()));
+    linear_gate_backward(
+        {.x = x, .weight = weight, .dlogits = dlogits, .dweight = dweight, .dx = dx, .workspace = workspace},
+        stream());
     wait();
     const std::vector<double> a = values_of(x);
     const std::vector<double> w = values_of(weight);

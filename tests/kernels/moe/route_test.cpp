@@ -29,18 +29,18 @@ class Route : public KernelTest {
     Tensor counts = int_output({experts});
     Tensor needed = int_output({1});
     Tensor workspace = bytes(route_workspace_bytes(tokens, experts, top_k, gate_type(), device()));
-    route({.logits = logits,
-           .normalize_gate = normalize_gate,
-           .batch_prioritized = batch_prioritized,
-           .scores = scores,
-           .indices = indices,
-           .gates = gates,
-           .locations = locations,
-           .counts = counts,
-           .needed_capacity = needed,
-           .workspace = workspace},
-          stream());
-    wait();
+    const RouteArgs args = {.logits = logits,
+                            .normalize_gate = normalize_gate,
+                            .batch_prioritized = batch_prioritized,
+                            .scores = scores,
+                            .indices = indices,
+                            .gates = gates,
+                            .locations = locations,
+                            .counts = counts,
+                            .needed_capacity = needed,
+                            .workspace = workspace};
+    route(args, stream());
+    check_routed_blocking(args, stream());
     return {values_of(scores),    values_of(indices), values_of(gates),
             values_of(locations), values_of(counts),  values_of(needed)};
   }

@@ -1,0 +1,165 @@
+#include "kernels/moe/gate.h"
+#include "tests/kernels/moe/cuda_parity.h"
+
+// Both gates and their gradients at the sizes of real layers.
+namespace flex::testing {
+namespace {
+
+class GateCuda : public CudaParity {};
+
+struct Sizes {
+  std::int64_t tokens, model_dim, experts;
+};
+const std::vector<Sizes> kSizes = {{0, 16, 4},      {1, 8, 1},       {3, 33, 2},     {65, 264, 8},
+                                   {63, 255, 9},    {200, 1032, 16}, {129, 40, 17},  {4096, 512, 32},
+                                   {700, 2048, 64}, {515, 96, 256},  {2048, 4096, 2}};
+
+// A lane adds every 32nd channel, eight at a time; a warp adds every eighth group of four tokens of a slice.
+double logit_tolerance(const Sizes& s) {
+  return chain_tolerance(DType::kF32, s.model_dim, s.model_dim / 32 + 8);
+}
+double dweight_tolerance(const Sizes& s) { return chain_tolerance(DType::kF32, s.tokens, s.tokens / 8 + 64); }
+
+TEST_P(GateCuda, LinearGateEqualsItsTwin) {
+  for (const Sizes& s : kSizes) {
+    SCOPED_TRACE(to_string(Shape{s.tokens, s.model_dim, s.experts}));
+    const auto x_values = random_exact(s.tokens * s.model_dim, 1, dtype());
+    const auto weight_values = random_exact(s.experts * s.model_dim, 2, DType::kF32);
+    expect_parity(dtype(), [&](Side& side) -> Outputs {
+      const Tensor x = side.real({s.tokens, s.model_dim}, x_values);
+      const Tensor weight = side.gate({s.experts, s.model_dim}, weight_values);
+      Tensor logits = side.gate_output({s.tokens, s.experts});
+      linear_gate({.x = x, .weight = weight, .logits = logits}, side.stream());
+      side.stream().synchronize_blocking();
+      return {{"logits", values_of(logits), logit_tolerance(s)}};
+    });
+  }
+}
+
+TEST_P(GateCuda, LinearGateBackwardEqualsItsTwin) {
+  for (const Sizes& s : kSizes) {
+    SCOPED_TRACE(to_string(Shape{s.tokens, s.model_dim, s.experts}));
+    const auto x_values = random_exact(s.tokens * s.model_dim, 1, dtype());
+    const auto weight_values = random_exact(s.experts * s.model_dim, 2, DType::kF32);
+    const auto dlogits_values = random_exact(s.tokens * s.experts, 3, DType::kF32);
+    for (const bool accumulate : {false, true}) {
+      expect_parity(dtype(), [&](Side& side) -> Outputs {
+        const Tensor x = side.real({s.tokens, s.model_dim}, x_values);
+        const Tensor weight = side.gate({s.experts, s.model_dim}, weight_values);
+        const Tensor dlogits = side.gate({s.tokens, s.experts}, dlogits_values);
+        Tensor dweight = side.gate_output({s.experts, s.model_dim});
+        Tensor dx = accumulate ? side.real(x.shape(), x_values) : side.real_output(x.shape());
+        Tensor workspace =
+            side.bytes(linear_gate_backward_workspace_bytes(s.tokens, s.model_dim, s.experts, side.device()));
+        linear_gate_backward({.x = x,
+                              .weight = weight,
+                              .dlogits = dlogits,
+                              .dweight = dweight,
+                              .dx = dx,
+                              .accumulate_dx = accumulate,
+                              .workspace = workspace},
+                             side.stream());
+        side.stream().synchronize_blocking();
+        return {{"dweight", values_of(dweight), dweight_tolerance(s)},
+                {"dx", values_of(dx), chain_tolerance(dtype(), s.experts, s.experts)}};
+      });
+    }
+  }
+}
+
+// A large mean leaves the sums large and the rounding of their terms visible: products must be exact to fp32.
+TEST_P(GateCuda, LinearGateKeepsItsPrecisionUnderALargeMean) {
+  const Sizes s = {300, 1024, 8};
+  const auto x_values = random_exact(s.tokens * s.model_dim, 1, dtype(), 7.0, 9.0);
+  const auto weight_values = random_exact(s.experts * s.model_dim, 2, DType::kF32, 0.9, 1.1);
+  expect_parity(dtype(), [&](Side& side) -> Outputs {
+    const Tensor x = side.real({s.tokens, s.model_dim}, x_values);
+    const Tensor weight = side.gate({s.experts, s.model_dim}, weight_values);
+    Tensor logits = side.gate_output({s.tokens, s.experts});
+    linear_gate({.x = x, .weight = weight, .logits = logits}, side.stream());
+    side.stream().synchronize_blocking();
+    // All terms have one sign: (additions) u of the sum; TF32, with u = 2^-11, would not pass.
+    return {{"logits", values_of(logits), (1024.0 / 32 + 16) * unit_roundoff(DType::kF32)}};
+  });
+}
+
+struct CosineSizes {
+  std::int64_t tokens, model_dim, proj_dim, experts;
+};
+
+TEST_P(GateCuda, CosineGateAndItsGradientEqualTheirTwins) {
+  for (const CosineSizes& s :
+       {CosineSizes{0, 8, 4, 2}, {1, 8, 1, 1}, {37, 33, 19, 5}, {1000, 512, 256, 32}}) {
+    SCOPED_TRACE(to_string(Shape{s.tokens, s.model_dim, s.proj_dim, s.experts}));
+    const auto x_values = random_exact(s.tokens * s.model_dim, 1, dtype());
+    const auto weight_values = random_exact(s.proj_dim * s.model_dim, 2, DType::kF32);
+    const auto bias_values = random_exact(s.proj_dim, 3, DType::kF32);
+    const auto sim_values = random_exact(s.proj_dim * s.experts, 4, DType::kF32);
+    const auto dlogits_values = random_exact(s.tokens * s.experts, 5, DType::kF32);
+    expect_parity(dtype(), [&](Side& side) -> Outputs {
+      const Tensor x = side.real({s.tokens, s.model_dim}, x_values);
+      const Tensor weight = side.gate({s.proj_dim, s.model_dim}, weight_values);
+      const Tensor bias = side.gate({s.proj_dim}, bias_values);
+      const Tensor sim = side.gate({s.proj_dim, s.experts}, sim_values);
+      const Tensor temperature = side.gate({1}, {0.6875});
+      const Tensor dlogits = side.gate({s.tokens, s.experts}, dlogits_values);
+      Tensor projected = side.gate_output({s.tokens, s.proj_dim});
+      Tensor normalized_sim = side.gate_output(sim.shape());
+      Tensor logits = side.gate_output(dlogits.shape());
+      cosine_gate({.x = x,
+                   .projector_weight = weight,
+                   .projector_bias = bias,
+                   .sim_matrix = sim,
+                   .temperature = temperature,
+                   .projected = projected,
+                   .normalized_sim = normalized_sim,
+                   .logits = logits},
+                  side.stream());
+      Tensor dprojected = side.gate_output(projected.shape());
+      Tensor dweight = side.gate_output(weight.shape());
+      Tensor dbias = side.gate_output(bias.shape());
+      Tensor dsim = side.gate_output(sim.shape());
+      Tensor dtemperature = side.gate_output({1});
+      Tensor dx = side.real_output(x.shape());
+      Tensor workspace = side.bytes(
+          cosine_gate_backward_workspace_bytes(s.tokens, s.model_dim, s.proj_dim, s.experts, side.device()));
+      cosine_gate_backward({.x = x,
+                            .projector_weight = weight,
+                            .sim_matrix = sim,
+                            .temperature = temperature,
+                            .projected = projected,
+                            .normalized_sim = normalized_sim,
+                            .dlogits = dlogits,
+                            .dprojected = dprojected,
+                            .dprojector_weight = dweight,
+                            .dprojector_bias = dbias,
+                            .dsim_matrix = dsim,
+                            .dtemperature = dtemperature,
+                            .dx = dx,
+                            .workspace = workspace},
+                           side.stream());
+      side.stream().synchronize_blocking();
+      // Chains of sums over M, P and E follow each other, and twice the cancellation of a normalization's
+      // gradient; then a sum over the tokens. dtemperature is one sum of all logits' terms, whose size is
+      // that of its largest partial sums.
+      const double forward =
+          4.0 * chain_tolerance(DType::kF32, s.model_dim + s.proj_dim, (s.model_dim + s.proj_dim) / 32 + 8);
+      const double backward = 4.0 * forward + chain_tolerance(DType::kF32, s.experts, s.experts);
+      const double summed = backward + chain_tolerance(DType::kF32, s.tokens, s.tokens / 8 + 64);
+      return {{"projected", values_of(projected), forward},
+              {"normalized_sim", values_of(normalized_sim), forward},
+              {"logits", values_of(logits), forward},
+              {"dprojected", values_of(dprojected), backward},
+              {"dprojector_weight", values_of(dweight), summed},
+              {"dprojector_bias", values_of(dbias), summed},
+              {"dsim_matrix", values_of(dsim), summed},
+              {"dtemperature", values_of(dtemperature), 16.0 * summed},
+              {"dx", values_of(dx), backward + chain_tolerance(dtype(), s.proj_dim, s.proj_dim)}};
+    });
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, GateCuda, ::testing::ValuesIn(kCudaTypes), dtype_name);
+
+}  // namespace
+}  // namespace flex::testing
