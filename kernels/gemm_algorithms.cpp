@@ -48,6 +48,7 @@ GemmAlgorithms::GemmAlgorithms(Device /*device*/, const GemmOptions& /*options*/
 GemmAlgorithms::~GemmAlgorithms() = default;
 void GemmAlgorithms::run(const GemmCall& /*call*/, Stream& /*stream*/) { fail_without_cuda(); }
 bool GemmAlgorithms::run_if_supported(const GemmCall& /*call*/, Stream& /*stream*/) { fail_without_cuda(); }
+bool GemmAlgorithms::supports(const GemmCall& /*call*/, Stream& /*stream*/) { fail_without_cuda(); }
 void GemmAlgorithms::run_group(std::span<const GemmCall> /*calls*/, Stream& /*stream*/) {
   fail_without_cuda();
 }

@@ -124,6 +124,8 @@ class GemmAlgorithms {
   /// The same, or false, with nothing queued, if the library has no algorithm for it (an epilogue in a batch,
   /// say).
   [[nodiscard]] bool run_if_supported(const GemmCall& call, Stream& stream);
+  /// True if run() can compute it. The first call of a shape prepares it.
+  [[nodiscard]] bool supports(const GemmCall& call, Stream& stream);
   /// Queues products of one dtype without epilogues and batches, all of one kind but for their row counts.
   /// Not for graph capture: grouped, the addresses are copied from host memory.
   void run_group(std::span<const GemmCall> calls, Stream& stream);

@@ -201,6 +201,13 @@ bool GemmAlgorithms::run_if_supported(const GemmCall& call, Stream& stream) {
   return impl_->run_if_supported(call, stream);
 }
 
+bool GemmAlgorithms::supports(const GemmCall& call, Stream& stream) {
+  if (is_empty(call.shape)) return true;
+  if (call.shape.k == 0) return call.shape.epilogue == GemmEpilogue::kNone;
+  FLEX_CUDA_CHECK(cudaSetDevice(impl_->device.index));
+  return impl_->prepare(call, static_cast<cudaStream_t>(stream.native())).algorithm.has_value();
+}
+
 bool GemmAlgorithms::runs_one_by_one(std::span<const GemmCall> calls) const {
   if (impl_->options.group_method != GemmGroupMethod::kAuto)
     return impl_->options.group_method == GemmGroupMethod::kOneByOne;

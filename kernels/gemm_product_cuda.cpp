@@ -210,17 +210,17 @@ std::vector<cublasLtMatmulAlgo_t> GemmProduct::suggestions(cublasLtHandle_t hand
 
 bool GemmProduct::fits(cublasLtHandle_t handle, const cublasLtMatmulAlgo_t& algorithm,
                        std::int64_t workspace_bytes) const {
-  const auto accepts = [&](cublasLtMatmulAlgoCapAttributes_t attribute, std::uint32_t alignment) {
+  const auto refuses = [&](cublasLtMatmulAlgoCapAttributes_t attribute, std::uint32_t alignment) {
     std::uint32_t needed = 0;
     std::size_t written = 0;
     const cublasStatus_t status =
         cublasLtMatmulAlgoCapGetAttribute(&algorithm, attribute, &needed, sizeof(needed), &written);
-    return status == CUBLAS_STATUS_SUCCESS && needed <= alignment;
+    return status == CUBLAS_STATUS_SUCCESS && needed > alignment;
   };
   // The check below knows the layouts, but no addresses.
-  if (!accepts(CUBLASLT_ALGO_CAP_MIN_ALIGNMENT_A_BYTES, alignments_.b) ||
-      !accepts(CUBLASLT_ALGO_CAP_MIN_ALIGNMENT_B_BYTES, alignments_.a) ||
-      !accepts(CUBLASLT_ALGO_CAP_MIN_ALIGNMENT_D_BYTES, alignments_.d)) {
+  if (refuses(CUBLASLT_ALGO_CAP_MIN_ALIGNMENT_A_BYTES, alignments_.b) ||
+      refuses(CUBLASLT_ALGO_CAP_MIN_ALIGNMENT_B_BYTES, alignments_.a) ||
+      refuses(CUBLASLT_ALGO_CAP_MIN_ALIGNMENT_D_BYTES, alignments_.d)) {
     return false;
   }
   cublasLtMatmulHeuristicResult_t result{};

@@ -1,5 +1,7 @@
 #include "kernels/moe/expert_products.h"
 
+#include <algorithm>
+
 namespace flex {
 
 GemmCall batched_call(const ExpertProduct& product) {
@@ -37,18 +39,16 @@ void ExpertProducts::run(const ExpertProduct& product) {
 
 bool ExpertProducts::run_if_supported(const ExpertProduct& product) {
   if (counts_.empty()) return gemm_.run_if_supported(batched_call(product), stream_);
-  collect(product);
-  if (product.epilogue != GemmEpilogue::kNone && !gemm_.runs_one_by_one(calls_)) return false;
   if (product.epilogue == GemmEpilogue::kNone) {
-    gemm_.run_group(calls_, stream_);
+    run(product);
     return true;
   }
-  // Support depends on types and alignment, which the experts share: what the first one has, all have.
-  for (const GemmCall& call : calls_) {
-    if (gemm_.run_if_supported(call, stream_)) continue;
-    if (&call != &calls_.front()) gemm_.run(call, stream_);  // throws, and says why
-    return false;
-  }
+  collect(product);
+  // Grouped products have no epilogues. One by one, experts whose addresses are aligned otherwise may need
+  // another algorithm: either all have it, or none is queued.
+  const auto is_supported = [&](const GemmCall& call) { return gemm_.supports(call, stream_); };
+  if (!gemm_.runs_one_by_one(calls_) || !std::ranges::all_of(calls_, is_supported)) return false;
+  for (const GemmCall& call : calls_) gemm_.run(call, stream_);
   return true;
 }
 
