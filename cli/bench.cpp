@@ -10,8 +10,10 @@
 #include "cli/layer_options.h"
 #include "cli/plan_table.h"
 #include "cli/progress.h"
+#include "cli/suite_table.h"
 #include "runtime/launch.h"
 #include "runtime/layer_benchmark.h"
+#include "runtime/layer_suite.h"
 
 #ifdef FLEX_HAS_MPI
 #include "runtime/mpi_communicator.h"
@@ -32,6 +34,9 @@ struct Options {
   std::string backward_plan;
   std::string pass = "training";
   std::string launcher = "threads";
+  std::string device = "cpu";
+  std::string suite;
+  bool tf32 = false;
   int warmup = 2;
   int repeats = 10;
   double deadline_s = 60;
@@ -70,12 +75,26 @@ void print(const Options& options, const LayerBenchmark& benchmark, const std::s
   }
   fmt::print("{}\n{}, {} pass, median of {} passes\n\n{}", options.layer.text(), ranks_text, options.pass,
              benchmark.repeats, plan_table(measurements, tokens));
+  if (measurements.size() == 1) fmt::print("\n{}", operation_table(measurements.front()));
 }
 
 void run_rank(const Options& options, Communicator& world) {
   const LayerBenchmark benchmark = benchmark_of(options);
   validate(benchmark.config, world.size());
-  RankContext context(world, Device::cpu());
+  const Device device = parse_device(options.device);
+  require_usable(device);
+  const bool narrow = size_bytes(benchmark.config.dtype) == 2;
+  require(device.is_cuda() ? benchmark.config.dtype != DType::kF64 : !narrow,
+          "--dtype {} is not computed on {}; use {}", options.layer.dtype, options.device,
+          device.is_cuda() ? "fp32, fp16 or bf16" : "fp32 or fp64");
+  RankContext context(world, device, {.allow_tf32 = options.tf32});
+  if (!options.suite.empty()) {
+    Progress progress("suite " + options.suite);
+    const SuiteResult result = run_suite(options.suite, benchmark.config.dtype, context,
+                                         [&](int done, int total) { progress.update(done, total); });
+    print_suite(result, options.json);
+    return;
+  }
   std::vector<PlanMeasurement> measurements;
   {
     Progress progress("bench");
@@ -89,7 +108,9 @@ void run_rank(const Options& options, Communicator& world) {
   if (world.rank() == 0) print(options, benchmark, world.description(), world.size(), measurements);
 }
 
-void run(const Options& options) {
+void run(const Options& asked) {
+  Options options = asked;
+  if (!options.suite.empty()) options.ranks = 1;  // a suite is of one rank
   const auto deadline = std::chrono::milliseconds(static_cast<std::int64_t>(options.deadline_s * 1e3));
   const auto body = [&](Communicator& world) { run_rank(options, world); };
   if (options.launcher == "threads") {
@@ -128,6 +149,10 @@ void add_bench(CLI::App& app, Outcome&) {
       ->capture_default_str();
   command->add_option("--backward-plan", options->backward_plan,
                       "Another plan of the same r for the backward pass");
+  command->add_option("--device", options->device, "cpu or cuda:N; in-process ranks share the GPU")
+      ->capture_default_str();
+  command->add_flag("--tf32", options->tf32, "CUDA, fp32: let matrix products round their operands to TF32");
+  command->add_option("--suite", options->suite, "A named set of shapes instead of one: h200");
   command->add_option("--pass", options->pass, "forward or training (forward and backward)")
       ->check(CLI::IsMember({"forward", "training"}))
       ->capture_default_str();

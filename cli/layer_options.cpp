@@ -57,8 +57,9 @@ void add_layer_options(CLI::App& command, LayerOptions& options) {
       .add_option("--capacity-factor", options.capacity_factor,
                   "f: above 0 fixed capacity, 0 dropless, below 0 dropless up to -f")
       ->capture_default_str();
-  command.add_option("--dtype", options.dtype, "Element type")
-      ->check(CLI::IsMember({"fp32", "fp64"}))
+  command
+      .add_option("--dtype", options.dtype, "Element type: fp32 or fp64 on cpu; fp32, fp16 or bf16 on cuda")
+      ->check(CLI::IsMember({"fp32", "fp64", "fp16", "bf16"}))
       ->capture_default_str();
   command.add_option("--gate", options.gate, "linear or cosine")
       ->check(CLI::IsMember({"linear", "cosine"}))

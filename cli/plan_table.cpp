@@ -46,6 +46,33 @@ std::string plan_table(const std::vector<PlanMeasurement>& measurements, double 
   return table.text() + notes;
 }
 
+std::string operation_table(const PlanMeasurement& measurement) {
+  Table table({{"operation", Align::kLeft}, {"times"}, {"median"}, {"share"}, {"FLOP/s"}, {"bytes/s"}});
+  double total = 0;
+  for (const OperationTime& operation : measurement.operations) total += operation.us;
+  for (const OperationTime& operation : measurement.operations) {
+    table.add({operation.name, fmt::format("{}", operation.count), format_us(operation.us),
+               fmt::format("{:.1f}%", total > 0 ? 100 * operation.us / total : 0),
+               operation.flops > 0 ? format_count(operation.flops / operation.us * 1e6) : "",
+               operation.bytes > 0 ? format_bytes(operation.bytes / operation.us * 1e6) : ""});
+  }
+  return table.text() + fmt::format("sum over both streams {}, activations and scratch held {}\n",
+                                    format_us(total),
+                                    format_bytes(static_cast<double>(measurement.activation_bytes)));
+}
+
+nlohmann::ordered_json operations_json(const std::vector<OperationTime>& operations) {
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const OperationTime& operation : operations) {
+    rows.push_back({{"operation", operation.name},
+                    {"times", operation.count},
+                    {"median_us", operation.us},
+                    {"flops", operation.flops},
+                    {"bytes", operation.bytes}});
+  }
+  return rows;
+}
+
 nlohmann::ordered_json plan_json(const std::vector<PlanMeasurement>& measurements, double tokens) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const PlanMeasurement& m : measurements) {
@@ -64,7 +91,9 @@ nlohmann::ordered_json plan_json(const std::vector<PlanMeasurement>& measurement
                   {"capacity", m.capacity},
                   {"dropped", m.dropped},
                   {"routed", m.routed},
-                  {"loss", m.loss}});
+                  {"loss", m.loss},
+                  {"activation_bytes", m.activation_bytes},
+                  {"operations", operations_json(m.operations)}});
     }
     rows.push_back(std::move(row));
   }

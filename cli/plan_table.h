@@ -11,7 +11,11 @@ namespace flex::cli {
 /// A row for each plan: time, tokens/s, FLOP/s of the experts' products, bytes beside the formula, drops,
 /// loss. `tokens` of all ranks per pass.
 [[nodiscard]] std::string plan_table(const std::vector<PlanMeasurement>& measurements, double tokens);
+/// A row for each operation of one plan's pass: time, rate, bytes per second.
+[[nodiscard]] std::string operation_table(const PlanMeasurement& measurement);
 [[nodiscard]] nlohmann::ordered_json plan_json(const std::vector<PlanMeasurement>& measurements,
                                                double tokens);
+
+[[nodiscard]] nlohmann::ordered_json operations_json(const std::vector<OperationTime>& operations);
 
 }  // namespace flex::cli

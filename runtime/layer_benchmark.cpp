@@ -1,17 +1,63 @@
 #include "runtime/layer_benchmark.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/philox.h"
 #include "costmodel/plan_space.h"
 #include "costmodel/traffic.h"
 #include "kernels/host_element.h"
+#include "profiler/stream_timer.h"
 
 namespace flex {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+/// Times each operation where it runs.
+class OperationTimer : public ExecutionObserver {
+ public:
+  explicit OperationTimer(Device device) : device_(device) {}
+
+  void before(const Schedule& schedule, std::size_t index, Stream& stream) override {
+    if (schedule.operations[index].stream == StreamKind::kHost) return;
+    if (next_ == timers_.size()) timers_.emplace_back(device_);
+    timers_[next_].start(stream);
+  }
+  void after(const Schedule& schedule, std::size_t index, Stream& stream) override {
+    const Operation& operation = schedule.operations[index];
+    if (operation.stream == StreamKind::kHost) return;
+    timers_[next_++].stop(stream);
+    ran_.push_back(operation);
+  }
+
+  /// Adds up the pass that has just run, by kind and direction, and begins the next.
+  std::vector<OperationTime> take_pass() {
+    std::vector<OperationTime> kinds;
+    for (std::size_t i = 0; i < ran_.size(); ++i) {
+      Operation operation = ran_[i];
+      operation.num_chunks = 1;  // the label of all chunks together
+      const std::string name = label(operation);
+      auto found = std::ranges::find(kinds, name, &OperationTime::name);
+      if (found == kinds.end()) found = kinds.insert(kinds.end(), {.name = name});
+      found->count += 1;
+      found->us += timers_[i].elapsed_us_blocking();
+      found->flops += operation.size.flops;
+      found->bytes += static_cast<double>(operation.size.bytes);
+    }
+    ran_.clear();
+    next_ = 0;
+    return kinds;
+  }
+
+ private:
+  Device device_;
+  std::vector<StreamTimer> timers_;
+  std::vector<Operation> ran_;
+  std::size_t next_ = 0;
+};
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values.empty() ? 0 : values[values.size() / 2];
+}
 
 /// One rank's layer with its tokens.
 class Bench {
@@ -19,12 +65,26 @@ class Bench {
   Bench(const LayerBenchmark& benchmark, RankContext& context)
       : benchmark_(benchmark),
         context_(context),
-        x_(random(0)),
-        dy_(random(1)),
-        y_(x_.dtype(), x_.shape(), x_.device()),
-        dx_(x_.dtype(), x_.shape(), x_.device()),
         stream_(context.device()),
-        layer_(benchmark.config, context) {}
+        timer_(context.device()),
+        layer_(benchmark.config, context) {
+    const Shape shape = {benchmark.num_tokens, benchmark.config.model_dim};
+    const DType dtype = benchmark.config.dtype;
+    // Enough sets of tokens that a cache does not answer for memory.
+    constexpr std::int64_t kSetsBytes = std::int64_t{256} << 20;
+    constexpr std::int64_t kMostSets = 8;
+    const std::int64_t set_bytes = 4 * std::max<std::int64_t>(shape.num_elements() * size_bytes(dtype), 1);
+    const std::int64_t sets =
+        context.device().is_cpu() ? 1 : std::clamp<std::int64_t>(kSetsBytes / set_bytes, 1, kMostSets);
+    for (std::int64_t set = 0; set < sets; ++set) {
+      const auto stream = 2 * static_cast<std::uint64_t>(set);
+      sets_.push_back({random(stream), random(stream + 1), Tensor(dtype, shape, context.device()),
+                       Tensor(dtype, shape, context.device())});
+    }
+  }
+  ~Bench() { context_.executor().set_observer(nullptr); }
+  Bench(const Bench&) = delete;
+  Bench& operator=(const Bench&) = delete;
 
   [[nodiscard]] ForwardCall call(const PlanPair& plans) const {
     return {.top_k = benchmark_.top_k,
@@ -34,14 +94,16 @@ class Bench {
             .equal_tokens = true};
   }
 
-  /// One pass; its duration on this rank.
+  /// One pass; its duration on this rank, from its first operation to its last.
   std::int64_t run_ns(const PlanPair& plans) {
+    Tokens& tokens = sets_[next_set_++ % sets_.size()];
     static_cast<void>(sum_over_ranks(0));  // all start together
-    const auto start = Clock::now();
-    result_ = layer_.forward(x_, y_, call(plans), stream_);
-    if (benchmark_.training) layer_.backward(dy_, dx_, 0.01, stream_);
+    timer_.start(stream_);
+    result_ = layer_.forward(tokens.x, tokens.y, call(plans), stream_);
+    if (benchmark_.training) layer_.backward(tokens.dy, tokens.dx, 0.01, stream_);
+    timer_.stop(stream_);
     stream_.synchronize_blocking();
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+    return static_cast<std::int64_t>(timer_.elapsed_us_blocking() * 1e3);
   }
 
   [[nodiscard]] std::int64_t sum_over_ranks(std::int64_t mine) {
@@ -55,10 +117,16 @@ class Bench {
   [[nodiscard]] const Workload& workload() const { return layer_.forward_schedule().workload; }
 
   PlanMeasurement measure(const PlanPair& plans, const std::function<void()>& passed);
+  [[nodiscard]] std::vector<OperationTime> time_operations(const PlanPair& plans);
 
  private:
+  struct Tokens {
+    Tensor x, dy, y, dx;
+  };
   [[nodiscard]] Tensor random(std::uint64_t stream) const {
-    PhiloxStream generator(benchmark_.seed, 2 * static_cast<std::uint64_t>(context_.rank()) + stream);
+    constexpr std::uint64_t kStreamsPerRank = 64;
+    PhiloxStream generator(benchmark_.seed,
+                           kStreamsPerRank * static_cast<std::uint64_t>(context_.rank()) + stream);
     const Shape shape = {benchmark_.num_tokens, benchmark_.config.model_dim};
     Tensor host(benchmark_.config.dtype, shape);
     for (std::int64_t i = 0; i < host.num_elements(); ++i) set_host_element(host, i, generator.normal());
@@ -82,10 +150,12 @@ class Bench {
 
   const LayerBenchmark& benchmark_;
   RankContext& context_;
-  Tensor x_, dy_, y_, dx_;
+  std::vector<Tokens> sets_;
+  std::size_t next_set_ = 0;
   std::vector<std::int64_t> all_;
   ForwardResult result_;
   Stream stream_;
+  StreamTimer timer_;
   MoeLayer layer_;
 };
 
@@ -105,12 +175,33 @@ double read_loss(ConstTensorView loss) {
   return host_element(host, 0);
 }
 
+std::vector<OperationTime> Bench::time_operations(const PlanPair& plans) {
+  constexpr int kPasses = 5;
+  OperationTimer timer(context_.device());
+  context_.executor().set_observer(&timer);
+  std::vector<std::vector<OperationTime>> passes;
+  for (int pass = 0; pass < kPasses; ++pass) {
+    static_cast<void>(run_ns(plans));
+    passes.push_back(timer.take_pass());
+  }
+  context_.executor().set_observer(nullptr);
+  std::vector<OperationTime> result = passes.back();
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    std::vector<double> times;
+    for (const auto& pass : passes) times.push_back(pass[i].us);
+    result[i].us = median(times);
+  }
+  return result;
+}
+
 PlanMeasurement Bench::measure(const PlanPair& plans, const std::function<void()>& passed) {
   PlanMeasurement result{.plans = plans};
+  if (context_.gemm() != nullptr) context_.gemm()->set_tune_unseen(benchmark_.tune_products);
   for (int i = 0; i < benchmark_.warmup; ++i) {
     static_cast<void>(run_ns(plans));
     passed();
   }
+  if (context_.gemm() != nullptr) context_.gemm()->set_tune_unseen(false);
   std::vector<std::int64_t> times_ns;
   context_.counters().reset();
   for (int i = 0; i < benchmark_.repeats; ++i) {
@@ -126,6 +217,8 @@ PlanMeasurement Bench::measure(const PlanPair& plans, const std::function<void()
   result.quartile_us[0] = at(0.25);
   result.quartile_us[1] = at(0.75);
   result.moved_bytes = max_over_ranks(moved_bytes()) / benchmark_.repeats;
+  result.operations = time_operations(plans);
+  result.activation_bytes = layer_.activation_bytes();
   result.expected_bytes = expected_bytes(workload(), plans, benchmark_.training);
   result.capacity = result_.capacity;
   result.dropped = sum_over_ranks(layer_.num_dropped_blocking());

@@ -19,7 +19,17 @@ struct LayerBenchmark {
   bool training = true;         ///< forward and backward; otherwise forward alone
   int warmup = 2;
   int repeats = 10;
-  std::uint64_t seed = 1;  ///< of the tokens
+  std::uint64_t seed = 1;     ///< of the tokens
+  bool tune_products = true;  ///< CUDA: search for the matrix products' algorithms while warming up
+};
+
+/// What the operations of one kind took in one pass, on this rank. On two streams their times overlap.
+struct OperationTime {
+  std::string name;
+  int count = 0;
+  double us = 0;     ///< median over the passes
+  double flops = 0;  ///< of matrix products
+  double bytes = 0;  ///< least bytes read and written, or payload of a collective
 };
 
 /// One plan's result, equal on all ranks.
@@ -28,14 +38,16 @@ struct PlanMeasurement {
   std::string illegal;             ///< why it could not run; the rest is then empty
   double median_us = 0;            ///< of a pass, each the maximum over ranks
   double quartile_us[2] = {0, 0};  ///< spread: first and third
-  std::int64_t moved_bytes =
-      0;  ///< per pass by the busiest rank, by the communicator's counters, agreement left out
+  /// Per pass by the busiest rank, by the communicator's counters, agreement left out.
+  std::int64_t moved_bytes = 0;
   std::int64_t expected_bytes = 0;  ///< by the formulas, expected_traffic()
   std::int64_t capacity = 0;
-  std::int64_t dropped = 0;  ///< choices, all ranks
-  std::int64_t routed = 0;   ///< choices, all ranks: W * T * k
-  double loss = 0;           ///< auxiliary loss
-  double flops = 0;          ///< of the experts' products on kept choices, per pass, all ranks
+  std::int64_t dropped = 0;               ///< choices, all ranks
+  std::int64_t routed = 0;                ///< choices, all ranks: W * T * k
+  double loss = 0;                        ///< auxiliary loss
+  std::int64_t activation_bytes = 0;      ///< held beside parameters, on this rank
+  std::vector<OperationTime> operations;  ///< in the order of the schedules, on this rank
+  double flops = 0;                       ///< of the experts' products on kept choices, per pass, all ranks
 };
 
 /// Times every plan in turn. Collective: every rank of the context calls it alike. `progress`, if any, is
