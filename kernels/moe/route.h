@@ -32,8 +32,9 @@ inline constexpr std::int32_t kRouteNotFinite = -1;
 
 /// Softmax, top-k, gate weights, locations and counts. A NaN or infinite logit is an InputError that names
 /// token and expert. On the CPU it is raised when the stream is next synchronized. CUDA cannot throw: there
-/// the token's scores and gates are NaN, its experts and places are arbitrary but legal, needed_capacity is
-/// kRouteNotFinite, and check_routed_blocking() throws. @throws InputError for shapes that disagree or k > E.
+/// the token's scores and gates are what the arithmetic gives (NaN, as a rule), its experts and places are
+/// legal, needed_capacity is kRouteNotFinite, and check_routed_blocking() throws. @throws InputError for
+/// shapes that disagree or k > E.
 void route(const RouteArgs& args, Stream& stream);
 
 /// Waits for the stream and throws what the last route() with these arguments found in its logits; the

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kScanLanes = 32;  // experts of a scanning block
 constexpr int kScanRows = 32;   // shares of an expert's tiles, one a thread
+constexpr int kScanAhead = 8;
 constexpr int kMaxChoiceBlocks = 64;
 
 // Counts over tiles of the sorted order.
@@ -68,12 +69,16 @@ __global__ void __launch_bounds__(kScanLanes* kScanRows) scan_kernel(const __gri
 
   int before = 0;
   for (int other = 0; other < y; ++other) before += shares[other][x];
-  if (active) {
-#pragma unroll 8
-    for (std::int64_t row = begin; row < end; ++row) {
-      const int count = counts[row * p.num_experts];
-      counts[row * p.num_experts] = before;
-      before += count;
+  for (std::int64_t first = begin; active && first < end; first += kScanAhead) {
+    int held[kScanAhead];  // read together: a load would otherwise wait for the store before it
+#pragma unroll
+    for (int i = 0; i < kScanAhead; ++i) {
+      held[i] = first + i < end ? counts[(first + i) * p.num_experts] : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < kScanAhead; ++i) {
+      if (first + i < end) counts[(first + i) * p.num_experts] = before;
+      before += held[i];
     }
   }
   if (y != kScanRows - 1) return;

@@ -11,7 +11,6 @@ namespace flex {
 namespace {
 
 constexpr int kTokensOfStep = 4;
-constexpr int kStages = 4;
 constexpr int kTokensOfRound = kTileWarps * kTokensOfStep;
 constexpr int kFewRows = 8;
 constexpr int kManyRows = 16;
@@ -46,11 +45,16 @@ struct OuterStage {
   float a[kTokensOfStep][kRows];
 };
 
+// With few rows two blocks share an SM: fp32 then has a stage less.
+template <class T, int kRows>
+inline constexpr int kStages = kRows == kFewRows && sizeof(T) == sizeof(float) ? 3 : 4;
+
 template <class T, int kRows>
 constexpr std::size_t outer_shared_bytes() {
   static_assert(sizeof(OuterStage<T, kRows>) % kVectorBytes == 0);
   // The same memory serves to add the warps' sums at the end.
-  return std::max(sizeof(OuterStage<T, kRows>) * kTileWarps * kStages, sizeof(float) * kRows * kTileColumns);
+  return std::max(sizeof(OuterStage<T, kRows>) * kTileWarps * kStages<T, kRows>,
+                  sizeof(float) * kRows * kTileColumns);
 }
 
 template <class T, int kRows>
@@ -100,6 +104,7 @@ __device__ void add_tokens(const OuterStage<T, kRows>& stage, float (&sums)[kRow
 template <class T, int kRows>
 __global__ void __launch_bounds__(kTileThreads, kRows == kFewRows ? 2 : 1)
     sum_outer_kernel(const __grid_constant__ OuterParams p) {
+  constexpr int kNumStages = kStages<T, kRows>;
   extern __shared__ __align__(16) unsigned char shared[];
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
@@ -111,24 +116,24 @@ __global__ void __launch_bounds__(kTileThreads, kRows == kFewRows ? 2 : 1)
   const std::int64_t begin = slice * p.tokens_of_slice;
   const std::int64_t end = min(begin + p.tokens_of_slice, p.num_tokens);
 
-  auto* stages = reinterpret_cast<OuterStage<T, kRows>*>(shared) + warp * kStages;
+  auto* stages = reinterpret_cast<OuterStage<T, kRows>*>(shared) + warp * kNumStages;
   const int num_steps =
       static_cast<int>(ceil_div<std::int64_t>(max(end - begin, std::int64_t{0}), kTokensOfRound));
   const auto stage = [&](int step) {
     if (step < num_steps) {
       const std::int64_t first_token =
           begin + static_cast<std::int64_t>(step) * kTokensOfRound + warp * kTokensOfStep;
-      stage_tokens(stages[step % kStages], p, first_token, end, first_row, first_column, lane);
+      stage_tokens(stages[step % kNumStages], p, first_token, end, first_row, first_column, lane);
     }
     __pipeline_commit();
   };
   float sums[kRows][kLaneColumns] = {};
-  for (int step = 0; step < kStages - 1; ++step) stage(step);
+  for (int step = 0; step < kNumStages - 1; ++step) stage(step);
   for (int step = 0; step < num_steps; ++step) {
-    __pipeline_wait_prior(kStages - 2);
+    __pipeline_wait_prior(kNumStages - 2);
     __syncwarp();  // this stage is there for all lanes, and none reads the one that is filled next
-    stage(step + kStages - 1);
-    add_tokens(stages[step % kStages], sums, lane);
+    stage(step + kNumStages - 1);
+    add_tokens(stages[step % kNumStages], sums, lane);
   }
 
   __pipeline_wait_prior(0);
