@@ -48,6 +48,29 @@ void require_count(std::string_view operation, std::int64_t count) {
   require(count >= 0, "{}: the size is {}; it is zero or more", operation, count);
 }
 
+std::string describe_on_cpu(const CollectiveCall& call) {
+  std::string operation = operation_name(call.kind, call.traffic);
+  switch (call.kind) {
+    case CollectiveKind::kAllToAll:
+      return fmt::format("{}, {} bytes per peer", operation, call.bytes);
+    case CollectiveKind::kRaggedAllToAll:
+    case CollectiveKind::kSplit:
+      return operation;
+    case CollectiveKind::kAllGather:
+    case CollectiveKind::kGatherHost:
+      return fmt::format("{}, {} bytes per rank", operation, call.bytes);
+    case CollectiveKind::kReduceScatter:
+      return fmt::format("{}, {} {} per rank", operation, call.bytes / size_bytes(call.dtype),
+                         name(call.dtype));
+    case CollectiveKind::kAllReduce:
+      return fmt::format("{}, {} of {} {}", operation, call.op == ReduceOp::kSum ? "sum" : "max",
+                         call.bytes / size_bytes(call.dtype), name(call.dtype));
+    case CollectiveKind::kBroadcast:
+      return fmt::format("{}, {} bytes from rank {} of the group", operation, call.bytes, call.root);
+  }
+  return operation;
+}
+
 }  // namespace
 
 CollectiveCall all_to_all_call(const AllToAllArgs& args, int size) {
@@ -97,8 +120,6 @@ CollectiveCall all_gather_call(const void* send, void* recv, std::int64_t bytes_
 CollectiveCall reduce_scatter_call(const void* send, void* recv, std::int64_t count, DType dtype,
                                    Traffic traffic) {
   require_count("reduce_scatter", count);
-  require(dtype == DType::kF32 || dtype == DType::kF64,
-          "reduce_scatter: {} cannot be summed on the CPU; use fp32 or fp64", name(dtype));
   CollectiveCall call;
   call.kind = CollectiveKind::kReduceScatter;
   call.traffic = traffic;
@@ -111,8 +132,6 @@ CollectiveCall reduce_scatter_call(const void* send, void* recv, std::int64_t co
 
 CollectiveCall all_reduce_call(void* data, std::int64_t count, DType dtype, ReduceOp op, Traffic traffic) {
   require_count("all_reduce", count);
-  require(dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI32 || dtype == DType::kI64,
-          "all_reduce: {} cannot be reduced on the CPU; use fp32, fp64, i32 or i64", name(dtype));
   CollectiveCall call;
   call.kind = CollectiveKind::kAllReduce;
   call.traffic = traffic;
@@ -157,31 +176,36 @@ CollectiveCall split_call(int color, int key) {
   return call;
 }
 
+void require_reducible(const CollectiveCall& call) {
+  const DType dtype = call.dtype;
+  const bool narrow = dtype == DType::kF16 || dtype == DType::kBF16;
+  if (call.kind == CollectiveKind::kReduceScatter) {
+    if (call.device.is_cpu()) {
+      require(is_floating(dtype) && !narrow,
+              "reduce_scatter: {} cannot be summed on the CPU; use fp32 or fp64", name(dtype));
+    } else {
+      require(is_floating(dtype), "reduce_scatter: {} cannot be summed on CUDA; use fp32, fp64, fp16 or bf16",
+              name(dtype));
+    }
+  } else if (call.kind == CollectiveKind::kAllReduce) {
+    if (call.device.is_cpu()) {
+      require(dtype != DType::kU8 && !narrow,
+              "all_reduce: {} cannot be reduced on the CPU; use fp32, fp64, i32 or i64", name(dtype));
+    } else {
+      require(dtype != DType::kU8,
+              "all_reduce: {} cannot be reduced on CUDA; use fp32, fp64, fp16, bf16, i32 or i64",
+              name(dtype));
+    }
+  }
+}
+
 std::string operation_name(CollectiveKind kind, Traffic traffic) {
   return fmt::format("{} ({})", kind_name(kind), name(traffic));
 }
 
 std::string describe(const CollectiveCall& call) {
-  std::string operation = operation_name(call.kind, call.traffic);
-  switch (call.kind) {
-    case CollectiveKind::kAllToAll:
-      return fmt::format("{}, {} bytes per peer", operation, call.bytes);
-    case CollectiveKind::kRaggedAllToAll:
-    case CollectiveKind::kSplit:
-      return operation;
-    case CollectiveKind::kAllGather:
-    case CollectiveKind::kGatherHost:
-      return fmt::format("{}, {} bytes per rank", operation, call.bytes);
-    case CollectiveKind::kReduceScatter:
-      return fmt::format("{}, {} {} per rank", operation, call.bytes / size_bytes(call.dtype),
-                         name(call.dtype));
-    case CollectiveKind::kAllReduce:
-      return fmt::format("{}, {} of {} {}", operation, call.op == ReduceOp::kSum ? "sum" : "max",
-                         call.bytes / size_bytes(call.dtype), name(call.dtype));
-    case CollectiveKind::kBroadcast:
-      return fmt::format("{}, {} bytes from rank {} of the group", operation, call.bytes, call.root);
-  }
-  return operation;
+  if (!call.device.is_cuda()) return describe_on_cpu(call);
+  return fmt::format("{} on {}", describe_on_cpu(call), to_string(call.device));
 }
 
 std::string group_text(std::span<const int> world_ranks) {
@@ -205,8 +229,8 @@ std::string ranks_text(std::span<const int> ranks) {
 }
 
 bool agree(const CollectiveCall& a, const CollectiveCall& b) {
-  return a.kind == b.kind && a.traffic == b.traffic && a.dtype == b.dtype && a.op == b.op &&
-         a.root == b.root && a.bytes == b.bytes;
+  return a.kind == b.kind && a.device == b.device && a.traffic == b.traffic && a.dtype == b.dtype &&
+         a.op == b.op && a.root == b.root && a.bytes == b.bytes;
 }
 
 std::string disagreement_text(std::span<const CollectiveCall> calls, std::span<const int> callers,

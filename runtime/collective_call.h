@@ -24,6 +24,7 @@ enum class CollectiveKind : std::uint8_t {
 /// One rank's side of one collective. Small and trivially copyable: it travels in a stream's task.
 struct CollectiveCall {
   CollectiveKind kind = CollectiveKind::kAllToAll;
+  Device device;  ///< of the stream and the buffers
   Traffic traffic = Traffic::kOther;
   DType dtype = DType::kU8;      ///< of a reduction
   ReduceOp op = ReduceOp::kSum;  ///< of an all_reduce
@@ -58,7 +59,8 @@ struct CollectiveCall {
   }
 };
 
-/// The calls of a group of `size` ranks. @throws InputError for sizes, types or roots that cannot be.
+/// The calls of a group of `size` ranks, for CPU buffers. @throws InputError for sizes or roots that cannot
+/// be.
 [[nodiscard]] CollectiveCall all_to_all_call(const AllToAllArgs& args, int size);
 [[nodiscard]] CollectiveCall ragged_all_to_all_call(const RaggedAllToAllArgs& args, int size);
 [[nodiscard]] CollectiveCall all_gather_call(const void* send, void* recv, std::int64_t bytes_per_rank,
@@ -73,9 +75,12 @@ struct CollectiveCall {
                                               int size);
 [[nodiscard]] CollectiveCall split_call(int color, int key);
 
+/// @throws InputError for a reduction of a type that the device of `call` does not reduce.
+void require_reducible(const CollectiveCall& call);
+
 /// `all_to_all (dispatch)`.
 [[nodiscard]] std::string operation_name(CollectiveKind kind, Traffic traffic);
-/// `all_to_all (dispatch), 64 bytes per peer`.
+/// `all_to_all (dispatch), 64 bytes per peer`, and ` on cuda:0` of a call that is not for CPU buffers.
 [[nodiscard]] std::string describe(const CollectiveCall& call);
 /// `{0,1,2,3}`.
 [[nodiscard]] std::string group_text(std::span<const int> world_ranks);

@@ -9,9 +9,13 @@
 namespace flex {
 namespace {
 
+void count_call(CollectiveEngine& engine, const CollectiveCall& call) {
+  count_traffic(call, engine.rank(), engine.world_ranks(), engine.counters());
+}
+
 void run_and_count(CollectiveEngine& engine, std::uint64_t number, const CollectiveCall& call) {
   engine.run(number, call);
-  count_traffic(call, engine.rank(), engine.world_ranks(), engine.counters());
+  count_call(engine, call);
 }
 
 /// A collective in a stream's queue.
@@ -84,18 +88,27 @@ class EngineCommunicator final : public Communicator {
   [[nodiscard]] TrafficCounters& counters() override { return engine_->counters(); }
 
  private:
-  void queue(const CollectiveCall& call, Stream& stream) {
-    if (!stream.device().is_cpu()) {  // not require(): its words would be made on every call
+  void queue(CollectiveCall call, Stream& stream) {
+    call.device = stream.device();
+    require_reducible(call);
+    if (call.device.is_cpu()) return stream.enqueue(QueuedCollective(engine_, call));
+    if (!engine_->takes_cuda()) {  // not require(): its words would be made on every call
       fail("{}: this communicator ({}) moves CPU buffers, the stream runs on {}",
-           operation_name(call.kind, call.traffic), description(), to_string(stream.device()));
+           operation_name(call.kind, call.traffic), description(), to_string(call.device));
     }
-    stream.enqueue(QueuedCollective(engine_, call));
+    engine_->issue(call, stream);
+    count_call(*engine_, call);
   }
 
   std::shared_ptr<CollectiveEngine> engine_;
 };
 
 }  // namespace
+
+void CollectiveEngine::issue(const CollectiveCall& call, Stream& stream) {
+  fail("{} on {}: this communicator moves CPU buffers", operation_name(call.kind, call.traffic),
+       to_string(stream.device()));
+}
 
 std::unique_ptr<Communicator> make_communicator(std::shared_ptr<CollectiveEngine> engine) {
   return std::make_unique<EngineCommunicator>(std::move(engine));

@@ -11,7 +11,8 @@
 namespace flex {
 
 /// One rank's membership of one group, for communicators that run collectives on host threads. A Communicator
-/// of make_communicator() turns its calls into CollectiveCalls, queues them, and runs them here.
+/// of make_communicator() turns its calls into CollectiveCalls, queues them, and runs them here; calls for
+/// CUDA buffers it hands over at once.
 class CollectiveEngine {
  public:
   virtual ~CollectiveEngine() = default;
@@ -28,6 +29,12 @@ class CollectiveEngine {
   /// Runs a collective on CPU buffers in the calling thread, until the caller may reuse them. @throws
   /// CommError.
   virtual void run(std::uint64_t number, const CollectiveCall& call) = 0;
+  /// True if issue() takes CUDA buffers.
+  [[nodiscard]] virtual bool takes_cuda() const { return false; }
+  /// Queues a collective on CUDA buffers on the CUDA stream `stream`, from the calling thread, and draws its
+  /// number. May block until the peers have made the call. @throws CommError, DeviceError; InputError before
+  /// a number was drawn.
+  virtual void issue(const CollectiveCall& call, Stream& stream);
   [[nodiscard]] virtual std::shared_ptr<CollectiveEngine> split(int color, int key) = 0;
 
   virtual void abort(const std::string& reason) noexcept = 0;

@@ -21,7 +21,7 @@ namespace flex {
 /// A chunk counts where it leaves (all_to_all, reduce_scatter) or where it arrives (all_gather,
 /// gather_host_blocking, and broadcast, where the root counts nothing); an all_reduce counts its buffer once,
 /// at the own rank; split() counts nothing. Shared by a communicator and all that were split off it. Counted
-/// as a collective completes, from any stream.
+/// as a collective completes on a CPU stream, or as its call returns on a CUDA stream, from any stream.
 class TrafficCounters {
  public:
   TrafficCounters(Topology topology, int world_rank);
@@ -84,13 +84,15 @@ struct RaggedAllToAllArgs {
 /// queued on and whenever they run there; two communicators are independent of each other. `send` and `recv`
 /// do not overlap, except that an all_gather's `send` may be the own piece of `recv`, and a reduce_scatter's
 /// `recv` the own piece of `send`. Sums are taken in rank order, so that every rank, and every implementation
-/// on the CPU, gets equal bits; on the CPU fp32 is summed in fp32 and fp64 in fp64.
+/// on the CPU, gets equal bits; fp32 is summed in fp32 and fp64 in fp64, fp16 and bf16 in fp32.
 ///
 /// Failure: a collective for which a peer has not arrived within deadline() after this rank entered it, whose
 /// ranks disagree, or whose group was aborted, fails with a CommError that names the missing or failed rank
 /// (world rank) and the operation. Data then moves for as long as it makes progress. On a CPU stream the
 /// failure is the stream's (rethrown by its synchronize_blocking()), and a collective that a failed stream
-/// skips aborts the world, since peers would wait for it in vain. After a failure the group, and all groups
+/// skips aborts the world, since peers would wait for it in vain. On a CUDA stream of in-process ranks the
+/// call itself fails: there the host threads of the ranks meet when the call is made, the device never waits
+/// for the host and the host never waits for the device. After a failure the group, and all groups
 /// of the same world, only fail: there is no recovery. Arguments that cannot be throw InputError at the call.
 class Communicator {
  public:
@@ -110,7 +112,7 @@ class Communicator {
   /// send (size() * count), recv (count): the sum over ranks of piece rank(). Floating types only.
   virtual void reduce_scatter(const void* send, void* recv, std::int64_t count, DType dtype, Traffic traffic,
                               Stream& stream) = 0;
-  /// In place. fp32, fp64, i32 and i64 on the CPU; kMax passes a NaN on.
+  /// In place. fp32, fp64, i32 and i64, on CUDA fp16 and bf16 too; kMax passes a NaN on.
   virtual void all_reduce(void* data, std::int64_t count, DType dtype, ReduceOp op, Traffic traffic,
                           Stream& stream) = 0;
   virtual void broadcast(void* data, std::int64_t bytes, int root, Traffic traffic, Stream& stream) = 0;

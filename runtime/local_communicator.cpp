@@ -8,7 +8,12 @@
 
 #include "runtime/collective_engine.h"
 #include "runtime/local_rendezvous.h"
+#include "runtime/pull_pieces.h"
 #include "runtime/reduce_in_rank_order.h"
+
+#ifdef FLEX_HAS_CUDA
+#include "runtime/local_cuda.h"
+#endif
 
 namespace flex {
 namespace {
@@ -17,24 +22,6 @@ using Calls = std::span<const CollectiveCall>;
 
 void copy_piece(void* to, const void* from, std::int64_t bytes) {
   if (bytes > 0 && to != from) std::memcpy(to, from, static_cast<std::size_t>(bytes));
-}
-
-void pull_pieces(Calls calls, int rank) {
-  const CollectiveCall& own = calls[static_cast<std::size_t>(rank)];
-  const int size = static_cast<int>(calls.size());
-  for (int i = 0; i < size; ++i) {
-    const int peer =
-        (rank + i) % size;  // each starts elsewhere, so that not all read the same memory at once
-    copy_piece(own.place_of(peer), calls[static_cast<std::size_t>(peer)].piece_for(rank),
-               own.bytes_from(peer));
-  }
-}
-
-void pull_gathered(Calls calls, int rank) {
-  const CollectiveCall& own = calls[static_cast<std::size_t>(rank)];
-  for (int peer = 0; peer < static_cast<int>(calls.size()); ++peer) {
-    copy_piece(own.place_of(peer), calls[static_cast<std::size_t>(peer)].send, own.bytes);
-  }
 }
 
 void pull_sum(Calls calls, int rank) {
@@ -71,22 +58,13 @@ void reduce_share(Calls calls, int rank) {
 
 /// The part of `rank` in a collective on CPU buffers to which all have arrived.
 void do_part(Calls calls, int rank) {
-  const CollectiveCall& own = calls[static_cast<std::size_t>(rank)];
-  switch (own.kind) {
-    case CollectiveKind::kAllToAll:
-    case CollectiveKind::kRaggedAllToAll:
-      return pull_pieces(calls, rank);
-    case CollectiveKind::kAllGather:
-    case CollectiveKind::kGatherHost:
-      return pull_gathered(calls, rank);
+  switch (calls[static_cast<std::size_t>(rank)].kind) {
     case CollectiveKind::kReduceScatter:
       return pull_sum(calls, rank);
     case CollectiveKind::kAllReduce:
       return reduce_share(calls, rank);
-    case CollectiveKind::kBroadcast:
-      return copy_piece(own.recv, calls[static_cast<std::size_t>(own.root)].recv, own.bytes);
-    case CollectiveKind::kSplit:
-      return;
+    default:
+      return pull_pieces(calls, rank, copy_piece);
   }
 }
 
@@ -111,6 +89,13 @@ class LocalMember final : public CollectiveEngine {
     do_part(meeting.calls, rank_);
     group_->leave(meeting);
   }
+
+#ifdef FLEX_HAS_CUDA
+  [[nodiscard]] bool takes_cuda() const override { return true; }
+  void issue(const CollectiveCall& call, Stream& stream) override {
+    issue_local_cuda(*group_, rank_, call, stream);
+  }
+#endif
 
   [[nodiscard]] std::shared_ptr<CollectiveEngine> split(int color, int key) override {
     LocalGroup::Meeting& meeting = group_->arrive(rank_, draw_number(), split_call(color, key));

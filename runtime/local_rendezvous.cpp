@@ -86,7 +86,10 @@ std::string LocalWorld::explain_locked(const Waiter& own) const {
 }
 
 LocalGroup::LocalGroup(std::shared_ptr<LocalWorld> world, std::vector<int> world_ranks)
-    : world_(std::move(world)), world_ranks_(std::move(world_ranks)), numbers_(world_ranks_.size()) {
+    : world_(std::move(world)),
+      world_ranks_(std::move(world_ranks)),
+      numbers_(world_ranks_.size()),
+      cuda_ranks_(world_ranks_.size()) {
   constexpr int kUsuallyInFlight = 8;
   active_.reserve(kUsuallyInFlight);
   free_.reserve(kUsuallyInFlight);

@@ -18,6 +18,7 @@
 namespace flex {
 
 class LocalGroup;
+struct LocalCudaRank;
 
 /// What all groups of one in-process world share: its ranks' counters, its abort, and who waits where.
 class LocalWorld {
@@ -84,6 +85,13 @@ class LocalGroup {
   [[nodiscard]] std::span<const int> world_ranks() const { return world_ranks_; }
   [[nodiscard]] int world_rank(int rank) const { return world_ranks_[static_cast<std::size_t>(rank)]; }
 
+  /// What `rank` has on its GPU, for local_cuda.h: null before the rank's first collective there. Only the
+  /// rank itself sets it, before it arrives; peers read it between its arrive() and their next one. It is the
+  /// group's, since peers wait for a rank's events also when its communicator is gone.
+  [[nodiscard]] std::shared_ptr<LocalCudaRank>& cuda_rank(int rank) {
+    return cuda_ranks_[static_cast<std::size_t>(rank)];
+  }
+
   /// Draws the number of the next collective that `rank` calls.
   [[nodiscard]] std::uint64_t draw_number(int rank);
   /// Blocks until all ranks have arrived at this number with calls that agree. From then on nothing fails:
@@ -103,6 +111,7 @@ class LocalGroup {
   std::shared_ptr<LocalWorld> world_;
   std::vector<int> world_ranks_;
   std::vector<std::atomic<std::uint64_t>> numbers_;  ///< calls made, by rank
+  std::vector<std::shared_ptr<LocalCudaRank>> cuda_ranks_;
   std::deque<Meeting> storage_;
   std::vector<Meeting*> active_;
   std::vector<Meeting*> free_;
