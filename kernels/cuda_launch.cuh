@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
 #include <string>
 #include <type_traits>
@@ -119,7 +120,9 @@ struct Pack {
           values[2 * word] = __uint_as_float(words[word] << 16);
           values[2 * word + 1] = __uint_as_float(words[word] & 0xFFFF0000U);
         } else {
-          const float2 pair = __half22float2(*reinterpret_cast<const __half2*>(&words[word]));
+          __half2 halves;
+          memcpy(&halves, &words[word], sizeof(halves));
+          const float2 pair = __half22float2(halves);
           values[2 * word] = pair.x;
           values[2 * word + 1] = pair.y;
         }
@@ -138,10 +141,10 @@ struct Pack {
           words[word] = __float_as_uint(values[word]);
         } else if constexpr (std::is_same_v<T, __nv_bfloat16>) {
           const __nv_bfloat162 pair = __floats2bfloat162_rn(values[2 * word], values[2 * word + 1]);
-          words[word] = *reinterpret_cast<const unsigned*>(&pair);
+          memcpy(&words[word], &pair, sizeof(pair));
         } else {
           const __half2 pair = __floats2half2_rn(values[2 * word], values[2 * word + 1]);
-          words[word] = *reinterpret_cast<const unsigned*>(&pair);
+          memcpy(&words[word], &pair, sizeof(pair));
         }
       }
       return make_uint4(words[0], words[1], words[2], words[3]);
