@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "version_values.h"
+#include "cli/version_values.h"
 
 namespace flex::cli {
 

@@ -9,8 +9,8 @@ namespace flex {
 class Stream;
 
 /// A point in a stream's work that other streams (or the host) can wait for. Reusable: each record() moves
-/// it, on the same stream or on another, and who waits already goes on waiting for the earlier record. Must
-/// outlive the work that records it and the work that waits for it.
+/// it, on the same stream or on another, and who waits already goes on waiting for the earlier record. It may
+/// be destroyed while work that records it or waits for it is still queued.
 class Event {
  public:
   explicit Event(Device device);
@@ -31,7 +31,7 @@ class Event {
  private:
   friend class Stream;
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // shared with what is queued on CPU streams
 };
 
 }  // namespace flex

@@ -70,7 +70,7 @@ struct Event::Impl {
   }
 };
 
-Event::Event(Device device) : impl_(std::make_unique<Impl>()) {
+Event::Event(Device device) : impl_(std::make_shared<Impl>()) {
   require_usable(device);
   impl_->device = device;
 #ifdef FLEX_HAS_CUDA
@@ -290,7 +290,7 @@ void Stream::push_on_failure(HostTask task) {
 std::exception_ptr Stream::failure_of(Impl& impl) { return impl.current_failure(); }
 
 void Stream::record(Event& event) {
-  Event::Impl* target = event.impl_.get();
+  const std::shared_ptr<Event::Impl> target = event.impl_;
   require(target->device == impl_->device, "an event of {} cannot be recorded on a stream of {}",
           to_string(target->device), to_string(impl_->device));
 #ifdef FLEX_HAS_CUDA
@@ -312,7 +312,7 @@ void Stream::record(Event& event) {
 }
 
 void Stream::wait(const Event& event) {
-  Event::Impl* source = event.impl_.get();
+  const std::shared_ptr<Event::Impl> source = event.impl_;
 #ifdef FLEX_HAS_CUDA
   if (impl_->device.is_cuda()) {
     FLEX_CUDA_CHECK(cudaStreamWaitEvent(static_cast<cudaStream_t>(impl_->native),

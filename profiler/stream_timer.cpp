@@ -37,7 +37,7 @@ struct StreamTimer::Impl {
   Event stopped;
 };
 
-StreamTimer::StreamTimer(Device device) : impl_(std::make_unique<Impl>(device)) {}
+StreamTimer::StreamTimer(Device device) : impl_(std::make_shared<Impl>(device)) {}
 StreamTimer::~StreamTimer() = default;
 StreamTimer::StreamTimer(StreamTimer&&) noexcept = default;
 StreamTimer& StreamTimer::operator=(StreamTimer&&) noexcept = default;
@@ -49,7 +49,7 @@ void StreamTimer::start(Stream& stream) {
     return;
   }
 #endif
-  stream.enqueue([impl = impl_.get()] { impl->start_time = Impl::Clock::now(); });
+  stream.enqueue([impl = impl_] { impl->start_time = Impl::Clock::now(); });
 }
 
 void StreamTimer::stop(Stream& stream) {
@@ -59,7 +59,7 @@ void StreamTimer::stop(Stream& stream) {
     return;
   }
 #endif
-  stream.enqueue([impl = impl_.get()] { impl->stop_time = Impl::Clock::now(); });
+  stream.enqueue([impl = impl_] { impl->stop_time = Impl::Clock::now(); });
   stream.record(impl_->stopped);
 }
 

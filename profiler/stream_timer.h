@@ -23,7 +23,7 @@ class StreamTimer {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // shared with what is queued, which may outlive this object
 };
 
 }  // namespace flex
