@@ -16,12 +16,18 @@ std::optional<std::int32_t> parse_degree(std::string_view digits) {
   return value;
 }
 
-// The field that `part` sets ('r', 'd' or 'a'), which is then set; nothing for an unknown part.
+// The field that `part` sets ('r', 'd', 'a' or 'k'), which is then set; nothing for an unknown part.
 std::optional<char> parse_part(std::string_view part, Plan& plan) {
   for (const auto algorithm : {AllToAllAlgorithm::kLinear, AllToAllAlgorithm::kHierarchical2d}) {
     if (part == name(algorithm)) {
       plan.all_to_all = algorithm;
       return 'a';
+    }
+  }
+  for (const auto kernel : {ExpertKernel::kPadded, ExpertKernel::kCounted}) {
+    if (part == name(kernel)) {
+      plan.expert_kernel = kernel;
+      return 'k';
     }
   }
   if (part.size() < 2 || (part[0] != 'r' && part[0] != 'd')) return std::nullopt;
@@ -37,8 +43,11 @@ std::string_view name(AllToAllAlgorithm algorithm) {
   return algorithm == AllToAllAlgorithm::kLinear ? "linear" : "2dh";
 }
 
+std::string_view name(ExpertKernel kernel) { return kernel == ExpertKernel::kPadded ? "padded" : "counted"; }
+
 std::string to_string(const Plan& plan) {
-  return fmt::format("r{} d{} {}", plan.parallel_degree, plan.pipeline_degree, name(plan.all_to_all));
+  return fmt::format("r{} d{} {}{}", plan.parallel_degree, plan.pipeline_degree, name(plan.all_to_all),
+                     plan.expert_kernel == ExpertKernel::kCounted ? " counted" : "");
 }
 
 Plan parse_plan(std::string_view text) {
@@ -67,6 +76,7 @@ std::uint64_t stable_hash(const Plan& plan) {
   // splitmix64 over the packed fields.
   std::uint64_t x = static_cast<std::uint64_t>(plan.parallel_degree) << 32U |
                     static_cast<std::uint64_t>(plan.pipeline_degree) << 8U |
+                    static_cast<std::uint64_t>(plan.expert_kernel) << 4U |
                     static_cast<std::uint64_t>(plan.all_to_all);
   x += 0x9E3779B97F4A7C15ULL;
   x = (x ^ (x >> 30U)) * 0xBF58476D1CE4E5B9ULL;

@@ -17,6 +17,14 @@ enum class AllToAllAlgorithm : std::uint8_t {
 /// `linear` or `2dh`.
 [[nodiscard]] std::string_view name(AllToAllAlgorithm algorithm);
 
+/// Over which rows the experts compute.
+enum class ExpertKernel : std::uint8_t {
+  kPadded,   ///< every expert over all slots of the capacity
+  kCounted,  ///< over the slots that the counts reach; needs the counts on the host, so dropless routing
+};
+/// `padded` or `counted`.
+[[nodiscard]] std::string_view name(ExpertKernel kernel);
+
 /// How one pass of one layer runs. A plain value: ordered, hashable, printed as `r2 d4 2dh` and parsed back.
 /// Forward and backward each have a plan; the backward pass uses the forward plan's r.
 struct Plan {
@@ -25,6 +33,7 @@ struct Plan {
   std::int32_t parallel_degree = 1;
   std::int32_t pipeline_degree = 1;  ///< d: parts that dispatch, experts and combine are split into
   AllToAllAlgorithm all_to_all = AllToAllAlgorithm::kLinear;
+  ExpertKernel expert_kernel = ExpertKernel::kPadded;
 
   friend constexpr auto operator<=>(const Plan&, const Plan&) = default;
 };
@@ -32,7 +41,7 @@ struct Plan {
 /// Always legal, always a candidate: r1 d1 linear.
 inline constexpr Plan kDefaultPlan{};
 
-/// `r2 d4 2dh`.
+/// `r2 d4 2dh`, and `r2 d4 2dh counted` for experts that are not padded.
 [[nodiscard]] std::string to_string(const Plan& plan);
 
 /// Inverse of to_string(). The parts may come in any order; those that are left out are the default's, but

@@ -11,6 +11,7 @@ enum class Verdict : std::uint8_t {
   kLegal,
   kParallelDegree,
   kDataParallel,
+  kNotDropless,
   kPipelineDegree,
   kTooManyParts,
   kNodes
@@ -20,6 +21,7 @@ enum class Verdict : std::uint8_t {
 Verdict judge(const Plan& plan, const Workload& w, const Cluster& cluster) {
   const std::int64_t r = plan.parallel_degree;
   if (r < 0 || (r > 0 && w.shards() % r != 0)) return Verdict::kParallelDegree;
+  if (plan.expert_kernel == ExpertKernel::kCounted && !w.dropless) return Verdict::kNotDropless;
   if (r == 0) {
     const bool plain = plan.pipeline_degree == 1 && plan.all_to_all == AllToAllAlgorithm::kLinear;
     return plain ? Verdict::kLegal : Verdict::kDataParallel;
@@ -56,8 +58,11 @@ PlanSpace::PlanSpace(const Workload& workload, const Cluster& cluster) {
   for (const std::int32_t r : parallel_degrees(workload)) {
     for (const std::int32_t d : kPipelineDegrees) {
       for (const auto algorithm : {AllToAllAlgorithm::kLinear, AllToAllAlgorithm::kHierarchical2d}) {
-        const Plan plan{.parallel_degree = r, .pipeline_degree = d, .all_to_all = algorithm};
-        if (is_legal(plan, workload, cluster)) plans_.push_back(plan);
+        for (const auto kernel : {ExpertKernel::kPadded, ExpertKernel::kCounted}) {
+          const Plan plan{
+              .parallel_degree = r, .pipeline_degree = d, .all_to_all = algorithm, .expert_kernel = kernel};
+          if (is_legal(plan, workload, cluster)) plans_.push_back(plan);
+        }
       }
     }
   }
@@ -78,6 +83,9 @@ std::optional<std::string> why_illegal(const Plan& plan, const Workload& w, cons
     case Verdict::kDataParallel:
       return "r0 exchanges no tokens, so there is nothing to pipeline and no All-to-All to choose; use r0 d1 "
              "linear";
+    case Verdict::kNotDropless:
+      return "counted experts need the counts on the host, which they reach only with dropless routing (f <= "
+             "0); use padded";
     case Verdict::kPipelineDegree:
       return fmt::format("pipeline degree {} is not 1, 2, 4 or 8", plan.pipeline_degree);
     case Verdict::kTooManyParts:

@@ -51,6 +51,7 @@ MoeLayer::Impl::Impl(const MoeConfig& config, RankContext& context)
       parameters_(config, context.size(), context.rank(), context.device()),
       arena_(context.device()),
       host_needed_(Tensor::staging(DType::kI32, {1}, context.device())),
+      host_counts_(Tensor::staging(DType::kI32, {config.num_experts}, context.device())),
       finished_(context.device()) {
   context.prepare_weight_groups(workload_of(config, context.size()).shards());
 }
@@ -179,38 +180,41 @@ void MoeLayer::Impl::abort_if_failed(Stream& stream) {
   });
 }
 
-void MoeLayer::Impl::compare_calls(std::int64_t number) {
-  const auto world = static_cast<std::size_t>(context_.size());
+std::int64_t MoeLayer::Impl::word_of(int rank, std::size_t word) const {
+  return words_[static_cast<std::size_t>(rank) * mine_.size() + word];
+}
+
+void MoeLayer::Impl::compare_calls(std::int64_t number, std::span<const std::int32_t> counts) {
   const bool chosen = call_.choose != nullptr;
-  const std::array<std::int64_t, kNumWords> mine = {
-      number,
-      call_.top_k,
-      std::bit_cast<std::int64_t>(call_.capacity_factor),
-      static_cast<std::int64_t>(call_.iteration * 8 + (call_.training ? 1 : 0) + (call_.add_noise ? 2 : 0) +
-                                (call_.equal_tokens ? 4 : 0)),
-      as_word(stable_hash(config_)),
-      chosen ? 0 : as_word(stable_hash(call_.plans.forward) * 3 + stable_hash(call_.plans.backward))};
-  words_.resize(kNumWords * world);
-  context_.control().gather_host_blocking(mine, words_);
+  mine_ = {number,
+           call_.top_k,
+           std::bit_cast<std::int64_t>(call_.capacity_factor),
+           static_cast<std::int64_t>(call_.iteration * 8 + (call_.training ? 1 : 0) +
+                                     (call_.add_noise ? 2 : 0) + (call_.equal_tokens ? 4 : 0)),
+           as_word(stable_hash(config_)),
+           chosen ? 0 : as_word(stable_hash(call_.plans.forward) * 3 + stable_hash(call_.plans.backward))};
+  mine_.insert(mine_.end(), counts.begin(), counts.end());
+  words_.resize(mine_.size() * static_cast<std::size_t>(context_.size()));
+  context_.control().gather_host_blocking(mine_, words_);
 
   constexpr std::array<std::string_view, kNumWords> kWhat = {
       "", "top_k", "capacity_factor", "iteration, training, add_noise or equal_tokens", "the configuration",
       ""};
-  for (std::size_t rank = 0; rank < world; ++rank) {
+  for (int rank = 0; rank < context_.size(); ++rank) {
     for (const std::size_t word : {kTopK, kCapacityFactor, kCall, kConfig}) {
-      require(words_[rank * kNumWords + word] == words_[word],
+      require(word_of(rank, word) == word_of(0, word),
               "MoeLayer::forward: {} differs between rank 0 and rank {}; all ranks must make the same call",
               kWhat[word], rank);
     }
-    result_.plans_disagreed = result_.plans_disagreed || words_[rank * kNumWords + kPlans] != words_[kPlans];
+    result_.plans_disagreed = result_.plans_disagreed || word_of(rank, kPlans) != word_of(0, kPlans);
   }
 }
 
 void MoeLayer::Impl::agree_on_tokens() {
-  compare_calls(x_.size(0));
+  compare_calls(x_.size(0), {});
   first_token_ = 0;
   for (int rank = 0; rank < context_.size(); ++rank) {
-    const std::int64_t tokens = words_[static_cast<std::size_t>(rank) * kNumWords];
+    const std::int64_t tokens = word_of(rank, kNumber);
     if (rank < context_.rank()) first_token_ += tokens;
     workload_.num_tokens = std::max(workload_.num_tokens, tokens);
   }
@@ -220,10 +224,16 @@ void MoeLayer::Impl::agree_on_capacity(Stream& stream) {
   const std::int32_t needed = host_needed_.as<std::int32_t>()[0];
   if (needed == kRouteNotFinite) flex::check_routed_blocking(route_args(), stream);
   needed_capacity_ = needed;
+  const std::span counts(host_counts_.as<std::int32_t>(), static_cast<std::size_t>(config_.num_experts));
+  source_counts_.assign(counts.begin(), counts.end());
   if (context_.size() == 1) return;
-  compare_calls(needed);
+  compare_calls(needed, counts);
+  source_counts_.clear();
   for (int rank = 0; rank < context_.size(); ++rank) {
-    needed_capacity_ = std::max(needed_capacity_, words_[static_cast<std::size_t>(rank) * kNumWords]);
+    needed_capacity_ = std::max(needed_capacity_, word_of(rank, kNumber));
+    for (std::size_t expert = 0; expert < counts.size(); ++expert) {
+      source_counts_.push_back(word_of(rank, kNumWords + expert));
+    }
   }
 }
 
@@ -240,6 +250,9 @@ void MoeLayer::Impl::fix_plans(const ForwardCall& call) {
   require(forward.parallel_degree == backward.parallel_degree,
           "the backward plan '{}' must use the forward plan's r{}", to_string(backward),
           forward.parallel_degree);
+  // A counted forward pass leaves rows unwritten that a padded backward pass would read.
+  require(forward.expert_kernel == ExpertKernel::kPadded || backward.expert_kernel == ExpertKernel::kCounted,
+          "the backward plan '{}' must be counted, as the forward plan is", to_string(backward));
   for (const Plan& plan : {forward, backward}) {
     if (const auto reason = is_legal(plan, workload_, context_.cluster())
                                 ? std::nullopt

@@ -2,6 +2,8 @@
 
 #include <array>
 #include <exception>
+#include <span>
+#include <vector>
 
 #include "costmodel/build_schedule.h"
 #include "kernels/arena.h"
@@ -59,7 +61,8 @@ class MoeLayer::Impl final : public OperationRunner {
   void check_forward(ConstTensorView x, TensorView y, const ForwardCall& call) const;
   void agree_on_tokens();
   void agree_on_capacity(Stream& stream);
-  void compare_calls(std::int64_t number);
+  void compare_calls(std::int64_t number, std::span<const std::int32_t> counts);
+  [[nodiscard]] std::int64_t word_of(int rank, std::size_t word) const;
   void fix_plans(const ForwardCall& call);
   void run_schedule(Schedule& schedule, Stream& stream);
   void finish(Stream& stream);
@@ -88,6 +91,11 @@ class MoeLayer::Impl final : public OperationRunner {
   void expert_ffn_backward_chunk(const Operation& operation, Stream& stream);
   void expert_ffn_backward_weights_all(Stream& stream);
   [[nodiscard]] std::int64_t fc2_bias_begin() const;
+  [[nodiscard]] std::span<const std::int64_t> counted_rows(std::int64_t begin, std::int64_t rows,
+                                                           std::size_t place);
+  [[nodiscard]] const Plan& plan() const {
+    return pass_ == Pass::kForward ? result_.plans.forward : result_.plans.backward;
+  }
 
   [[nodiscard]] std::int64_t rows_of(const Operation& operation) const {
     return shape_.sources * operation.size.slots;
@@ -98,6 +106,7 @@ class MoeLayer::Impl final : public OperationRunner {
 
   int exceptions_at_start_ = std::uncaught_exceptions();
   Tensor host_needed_;  // (1) i32, staging
+  Tensor host_counts_;  // (E) i32, staging
   Event finished_;
   bool queued_ = false;  // `finished_` has been recorded
 
@@ -112,7 +121,10 @@ class MoeLayer::Impl final : public OperationRunner {
   double loss_gradient_ = 0;
   std::int64_t first_token_ = 0;
   std::int64_t needed_capacity_ = 0;
-  std::vector<std::int64_t> words_;  // of all ranks, from the last comparison
+  std::vector<std::int64_t> mine_, words_;   // what this rank and all ranks brought to the last comparison
+  std::vector<std::int64_t> source_counts_;  // (W, E) choices by source rank and expert; dropless only
+  std::vector<std::int64_t>
+      rows_per_expert_;  // (2 passes, chunks + 1, experts) for counted experts, see counted_rows()
   PlanShape shape_;
   RouteBuffers route_;
   ExchangeBuffers exchange_;  // of the pass under way

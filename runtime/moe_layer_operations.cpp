@@ -1,9 +1,12 @@
+#include <algorithm>
+
 #include "base/require.h"
 #include "kernels/moe/decode.h"
 #include "kernels/moe/encode.h"
 #include "kernels/moe/expert_ffn.h"
 #include "kernels/moe/gate.h"
 #include "kernels/moe/gate_loss.h"
+#include "kernels/moe/grouped_ffn.h"
 #include "kernels/moe/noise.h"
 #include "kernels/moe/permute_chunks.h"
 #include "kernels/moe/route.h"
@@ -87,8 +90,11 @@ void MoeLayer::Impl::run_route(const Operation& operation, Stream& stream) {
                             stream);
     case kRoute:
       route(route_args(), stream);
-      // Dropless: the agreement reads it on the host, once this has arrived there.
-      if (workload_.dropless) copy(host_needed_, route_.needed, stream);
+      // Dropless: the agreement reads them on the host, once they have arrived there.
+      if (workload_.dropless) {
+        copy(host_needed_, route_.needed, stream);
+        copy(host_counts_, route_.counts, stream);
+      }
       return;
     case kGateLossSums:
       return gate_loss_sums({.settings = settings,
@@ -276,49 +282,87 @@ void MoeLayer::Impl::expert_ffn_chunk(const Operation& operation, Stream& stream
   const std::int64_t begin = row_begin(operation);
   const std::int64_t rows = rows_of(operation);
   const TensorView hidden = hidden_.narrowed(begin, rows);
-  expert_ffn({.kind = config_.ffn,
-              .activation = config_.activation,
-              .weights = as_const(weights_),
-              .fc2_bias_begin = fc2_bias_begin(),
-              .x = expert_in_.narrowed(begin, rows),
-              .hidden = hidden,
-              .up = narrowed_if(up_, begin, rows),
-              .activated = activated_.present() ? activated_.narrowed(0, rows) : hidden,
-              .y = expert_out_.narrowed(begin, rows),
-              .gemm = context_.gemm()},
-             stream);
+  const ExpertFfnArgs args{.kind = config_.ffn,
+                           .activation = config_.activation,
+                           .weights = as_const(weights_),
+                           .fc2_bias_begin = fc2_bias_begin(),
+                           .x = expert_in_.narrowed(begin, rows),
+                           .hidden = hidden,
+                           .up = narrowed_if(up_, begin, rows),
+                           .activated = activated_.present() ? activated_.narrowed(0, rows) : hidden,
+                           .y = expert_out_.narrowed(begin, rows),
+                           .gemm = context_.gemm()};
+  if (plan().expert_kernel == ExpertKernel::kPadded) return expert_ffn(args, stream);
+  grouped_ffn(args, counted_rows(begin, rows, static_cast<std::size_t>(operation.chunk)), stream);
 }
 
 void MoeLayer::Impl::expert_ffn_backward_chunk(const Operation& operation, Stream& stream) {
   const std::int64_t begin = row_begin(operation);
   const std::int64_t rows = rows_of(operation);
-  expert_ffn_backward_data({.kind = config_.ffn,
-                            .activation = config_.activation,
-                            .weights = as_const(weights_),
-                            .dy = dexpert_out_.narrowed(begin, rows),
-                            .hidden = hidden_.narrowed(begin, rows),
-                            .up = narrowed_if(up_, begin, rows),
-                            .dhidden = dhidden_.narrowed(begin, rows),
-                            .dup = narrowed_if(dup_, begin, rows),
-                            .dx = dexpert_in_.narrowed(begin, rows),
-                            .gemm = context_.gemm()},
-                           stream);
+  const ExpertFfnBackwardDataArgs args{.kind = config_.ffn,
+                                       .activation = config_.activation,
+                                       .weights = as_const(weights_),
+                                       .dy = dexpert_out_.narrowed(begin, rows),
+                                       .hidden = hidden_.narrowed(begin, rows),
+                                       .up = narrowed_if(up_, begin, rows),
+                                       .dhidden = dhidden_.narrowed(begin, rows),
+                                       .dup = narrowed_if(dup_, begin, rows),
+                                       .dx = dexpert_in_.narrowed(begin, rows),
+                                       .gemm = context_.gemm()};
+  if (plan().expert_kernel == ExpertKernel::kPadded) return expert_ffn_backward_data(args, stream);
+  grouped_ffn_backward_data(args, counted_rows(begin, rows, static_cast<std::size_t>(operation.chunk)),
+                            stream);
 }
 
 void MoeLayer::Impl::expert_ffn_backward_weights_all(Stream& stream) {
-  expert_ffn_backward_weights({.kind = config_.ffn,
-                               .activation = config_.activation,
-                               .x = expert_in_,
-                               .dy = dexpert_out_,
-                               .hidden = hidden_,
-                               .up = up_,
-                               .dhidden = dhidden_,
-                               .dup = dup_,
-                               .activated = hidden_,  // the pre-activation is not needed after this
-                               .fc2_bias_begin = fc2_bias_begin(),
-                               .gradients = weight_gradients_,
-                               .gemm = context_.gemm()},
-                              stream);
+  const ExpertFfnBackwardWeightsArgs args{
+      .kind = config_.ffn,
+      .activation = config_.activation,
+      .x = expert_in_,
+      .dy = dexpert_out_,
+      .hidden = hidden_,
+      .up = up_,
+      .dhidden = dhidden_,
+      .dup = dup_,
+      .activated = hidden_,  // the pre-activation is not needed after this
+      .fc2_bias_begin = fc2_bias_begin(),
+      .gradients = weight_gradients_,
+      .gemm = context_.gemm()};
+  if (plan().expert_kernel == ExpertKernel::kPadded) return expert_ffn_backward_weights(args, stream);
+  grouped_ffn_backward_weights(
+      args, counted_rows(0, shape_.rows(), static_cast<std::size_t>(plan().pipeline_degree)), stream);
+}
+
+std::span<const std::int64_t> MoeLayer::Impl::counted_rows(std::int64_t begin, std::int64_t rows,
+                                                           std::size_t place) {
+  // In the experts' order rows go by slot, then source: those that any source uses are the first ones. CPU
+  // kernels read the counts later, so each use has a place of its own; the agreement waits for the last pass
+  // before they are written again.
+  const auto experts = static_cast<std::size_t>(shape_.experts);
+  constexpr std::size_t kPlaces = 9;  // up to 8 chunks, and all rows
+  rows_per_expert_.resize(
+      std::max(rows_per_expert_.size(), 2 * kPlaces * static_cast<std::size_t>(config_.num_experts)));
+  const std::size_t pass = pass_ == Pass::kForward ? 0 : 1;
+  const std::span result(
+      rows_per_expert_.data() + (pass * kPlaces + place) * static_cast<std::size_t>(config_.num_experts),
+      experts);
+  const bool local = plan().parallel_degree == 0;
+  const std::int64_t rank = context_.rank();
+  const std::int64_t shards = workload_.shards();
+  const std::int64_t first = local ? 0 : (shards > 1 ? rank / shards : rank * shape_.experts);
+  const std::int64_t part_begin = local ? 0 : rank % shards % shape_.parts * shape_.part_slots;
+  for (std::int64_t e = 0; e < shape_.experts; ++e) {
+    std::int64_t slots = 0;
+    for (std::int64_t source = 0; source < context_.size(); ++source) {
+      if (local && source != rank) continue;
+      const std::int64_t count =
+          std::min(source_counts_[static_cast<std::size_t>(source * config_.num_experts + first + e)],
+                   result_.capacity);
+      slots = std::max(slots, std::clamp<std::int64_t>(count - part_begin, 0, shape_.part_slots));
+    }
+    result[static_cast<std::size_t>(e)] = std::clamp<std::int64_t>(slots * shape_.sources - begin, 0, rows);
+  }
+  return result;
 }
 
 std::int64_t MoeLayer::Impl::fc2_bias_begin() const {

@@ -79,10 +79,22 @@ TEST(PlanSpace, WithoutSlotsNothingIsPipelined) {
 TEST(PlanSpace, DataParallelHasOnePlanAndTheDefaultIsAlwaysThere) {
   for (const Case& one : all_cases()) {
     const std::vector<Plan> plans = PlanSpace(one.workload, one.cluster).plans();
-    EXPECT_EQ(std::ranges::count(plans, 0, &Plan::parallel_degree), 1) << one;
+    // One for each expert kernel; counted experts only where the counts reach the host.
+    EXPECT_EQ(std::ranges::count(plans, 0, &Plan::parallel_degree), one.workload.dropless ? 2 : 1) << one;
     EXPECT_EQ(std::ranges::count(plans, kDefaultPlan), 1) << one;
     EXPECT_TRUE(std::ranges::is_sorted(plans)) << one;
   }
+}
+
+TEST(PlanSpace, CountedExpertsNeedDroplessRouting) {
+  Workload workload = workload_of(4, 2, 0);
+  const auto padded = plans_of(workload, 2);
+  for (const std::string& text : padded) EXPECT_EQ(text.find("counted"), std::string::npos);
+  workload.dropless = true;
+  EXPECT_THAT(plans_of(workload, 2),
+              ElementsAre("r0 d1 linear", "r0 d1 linear counted", "r1 d1 linear", "r1 d1 linear counted",
+                          "r1 d1 2dh", "r1 d1 2dh counted", "r2 d1 linear", "r2 d1 linear counted",
+                          "r2 d1 2dh", "r2 d1 2dh counted"));
 }
 
 std::string reason(const char* plan, const Workload& workload, int ranks_per_node = 2) {
@@ -90,6 +102,9 @@ std::string reason(const char* plan, const Workload& workload, int ranks_per_nod
 }
 
 TEST(PlanSpace, SaysWhyAPlanIsIllegal) {
+  EXPECT_EQ(reason("r1 counted", workload_of(4, 1, 8)),
+            "counted experts need the counts on the host, which they reach only with dropless routing (f <= "
+            "0); use padded");
   const Workload quad = workload_of(4, 1, 8);
   EXPECT_EQ(reason("r4 d8 2dh", quad), "legal");
   EXPECT_EQ(reason("r3", quad), "r3 does not divide the 4 rank(s) that share an expert; use r 0, 1, 2 or 4");

@@ -20,7 +20,10 @@ std::vector<Plan> plan_grid() {
   std::vector<Plan> plans;
   for (std::int32_t r = 0; r <= 64; ++r) {
     for (std::int32_t d = 1; d <= 32; ++d) {
-      for (const auto algorithm : {kLinear, kHierarchical2d}) plans.push_back({r, d, algorithm});
+      for (const auto algorithm : {kLinear, kHierarchical2d}) {
+        for (const auto kernel : {ExpertKernel::kPadded, ExpertKernel::kCounted})
+          plans.push_back({r, d, algorithm, kernel});
+      }
     }
   }
   return plans;
@@ -30,6 +33,7 @@ TEST(Plan, PrintsWhatItParses) {
   for (const Plan& plan : plan_grid()) EXPECT_EQ(parse_plan(to_string(plan)), plan);
   EXPECT_EQ(to_string(Plan{2, 4, kHierarchical2d}), "r2 d4 2dh");
   EXPECT_EQ(to_string(kDefaultPlan), "r1 d1 linear");
+  EXPECT_EQ(to_string(Plan{2, 4, kLinear, ExpertKernel::kCounted}), "r2 d4 linear counted");
   EXPECT_EQ(parse_plan("r2147483647 d2147483647 linear"), (Plan{2147483647, 2147483647, kLinear}));
 }
 
@@ -42,6 +46,8 @@ TEST(Plan, ParsesPartsInAnyOrderAndDefaultsTheRest) {
   EXPECT_EQ(parse_plan("d8"), (Plan{1, 8, kLinear}));
   EXPECT_EQ(parse_plan("2dh"), (Plan{1, 1, kHierarchical2d}));
   EXPECT_EQ(parse_plan("linear"), kDefaultPlan);
+  EXPECT_EQ(parse_plan("padded"), kDefaultPlan);
+  EXPECT_EQ(parse_plan("counted r2"), (Plan{2, 1, kLinear, ExpertKernel::kCounted}));
   EXPECT_EQ(parse_plan("  r2   d4 2dh "), plan);
 }
 

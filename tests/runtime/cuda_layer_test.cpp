@@ -67,6 +67,7 @@ TEST_P(CudaPlans, EqualTheOneRankResultAndRepeatToTheBit) {
         reference_layer(reference, parameters, reference_call(config, call, kLossGradient), tokens);
     Workload workload = workload_of(config, ranks);
     workload.capacity = expected.capacity;
+    workload.dropless = factor <= 0;
     const std::vector<Plan> plans = PlanSpace(workload, cluster_of(topology)).plans();
     std::vector<std::vector<RankOutput>> outputs(2 * plans.size(),
                                                  std::vector<RankOutput>(static_cast<std::size_t>(ranks)));

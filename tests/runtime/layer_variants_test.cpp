@@ -99,6 +99,7 @@ TEST_P(LayerVariants, EqualsTheReferenceUnderEveryPlan) {
         reference_layer(reference, parameters, reference_call(config, base_call, kLossGradient), tokens);
     Workload workload = workload_of(config, kRanks);
     workload.capacity = expected.capacity;
+    workload.dropless = base_call.capacity_factor <= 0;
     const std::vector<Plan> plans = PlanSpace(workload, cluster).plans();
     std::vector<std::vector<RankOutput>> outputs(plans.size(), std::vector<RankOutput>(kRanks));
     run_ranks({kRanks, 4}, 60s, [&](Communicator& world) {

@@ -46,6 +46,7 @@ TEST_P(MpiLayer, EveryPlanEqualsTheReference) {
         reference_layer(reference, parameters, reference_call(config, call, kLossGradient), tokens);
     Workload workload = workload_of(config, ranks);
     workload.capacity = expected.capacity;
+    workload.dropless = factor <= 0;
     for (const Plan& plan : PlanSpace(workload, context.cluster()).plans()) {
       call.plans = {plan, plan};
       const RankOutput output = run_layer(layer, tokens[rank], call, kLossGradient, stream);
