@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <vector>
 
-#include "base/philox.h"
-#include "kernels/host_element.h"
 #include "kernels/tensor.h"
 #include "profiler/stream_timer.h"
+#include "runtime/random_tensor.h"
 
 namespace flex {
 namespace {
@@ -29,22 +28,9 @@ double median_us(Stream& stream, F work) {
   return times[kRepeats / 2];
 }
 
-// Random values, since zeros run faster. One block of them is repeated: making each anew would take longer
-// than the measurement.
-Tensor random_tensor(DType dtype, Shape shape, Device device, std::uint64_t seed) {
-  constexpr std::int64_t kBlock = std::int64_t{1} << 20;
-  PhiloxStream random(seed);
-  Tensor host(dtype, shape);
-  const std::int64_t count = host.num_elements();
-  for (std::int64_t i = 0; i < std::min(count, kBlock); ++i) set_host_element(host, i, random.normal());
-  const std::int64_t element = size_bytes(dtype);
-  for (std::int64_t begin = kBlock; begin < count; begin += kBlock) {
-    std::copy_n(host.as<char>(), std::min(kBlock, count - begin) * element,
-                host.as<char>() + begin * element);
-  }
-  Tensor tensor(dtype, shape, device);
-  copy_blocking(tensor, host);
-  return tensor;
+// Random values, since zeros run faster.
+Tensor random_tensor(DType dtype, Shape shape, Device device, std::uint64_t stream) {
+  return random_normal_tensor(dtype, shape, device, 1, stream);
 }
 
 }  // namespace

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
-#include "base/philox.h"
 #include "costmodel/plan_space.h"
 #include "costmodel/traffic.h"
 #include "kernels/host_element.h"
 #include "profiler/stream_timer.h"
+#include "runtime/random_tensor.h"
 
 namespace flex {
 namespace {
@@ -125,14 +125,9 @@ class Bench {
   };
   [[nodiscard]] Tensor random(std::uint64_t stream) const {
     constexpr std::uint64_t kStreamsPerRank = 64;
-    PhiloxStream generator(benchmark_.seed,
-                           kStreamsPerRank * static_cast<std::uint64_t>(context_.rank()) + stream);
-    const Shape shape = {benchmark_.num_tokens, benchmark_.config.model_dim};
-    Tensor host(benchmark_.config.dtype, shape);
-    for (std::int64_t i = 0; i < host.num_elements(); ++i) set_host_element(host, i, generator.normal());
-    Tensor tensor(host.dtype(), shape, context_.device());
-    copy_blocking(tensor, host);
-    return tensor;
+    return random_normal_tensor(benchmark_.config.dtype, {benchmark_.num_tokens, benchmark_.config.model_dim},
+                                context_.device(), benchmark_.seed,
+                                kStreamsPerRank * static_cast<std::uint64_t>(context_.rank()) + stream);
   }
   [[nodiscard]] const std::vector<std::int64_t>& gathered(std::int64_t mine) {
     all_.resize(static_cast<std::size_t>(context_.size()));
