@@ -1,7 +1,8 @@
 # flex_test(<name> SOURCES <files> [LINK <targets>] [LABELS <labels>] [TIMEOUT <seconds>])
 #
 # Executable flex_<name>_test of GoogleTest cases; every case is one CTest test, so that a skipped case is reported as
-# skipped. LABELS in use: `concurrency` (also run under the sanitizers), `slow` (left out of the quick loop), `mpi`.
+# skipped. LABELS in use: `concurrency` (also run under the sanitizers), `slow` (left out of the quick loop), `mpi`,
+# `gpu` (take turns on the GPU).
 # All tests of one label are built by the target flex_tests_<label>.
 include(GoogleTest)
 
@@ -18,14 +19,31 @@ function(flex_test name)
     DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120 NO_PRETTY_VALUES
     TEST_PREFIX ${name}. WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}
     PROPERTIES TIMEOUT ${arg_TIMEOUT})
+  # gtest_discover_tests cannot pass on a list: labels are set by a file that CTest reads after its list. Cases that use
+  # the GPU take turns: they measure it, and their sum would not fit its memory.
+  set(properties_file ${CMAKE_CURRENT_BINARY_DIR}/flex_${name}_test_properties.cmake)
+  set(properties "")
   if(arg_LABELS)
-    # gtest_discover_tests cannot pass on a list: the labels are set by a file that CTest reads after its list.
-    set(labels_file ${CMAKE_CURRENT_BINARY_DIR}/flex_${name}_test_labels.cmake)
-    file(WRITE ${labels_file} "if(flex_${name}_test_TESTS)
+    string(APPEND properties "if(flex_${name}_test_TESTS)
   set_tests_properties(\${flex_${name}_test_TESTS} PROPERTIES LABELS \"${arg_LABELS}\")
 endif()
 ")
-    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${labels_file})
+  endif()
+  if(FLEX_HAS_CUDA)
+    set(uses_gpu "/cuda")  # cases over all devices have the device's name in theirs
+    if(gpu IN_LIST arg_LABELS)
+      set(uses_gpu ".")
+    endif()
+    string(APPEND properties "foreach(test IN LISTS flex_${name}_test_TESTS)
+  if(test MATCHES \"${uses_gpu}\")
+    set_tests_properties(\${test} PROPERTIES RESOURCE_LOCK gpu)
+  endif()
+endforeach()
+")
+  endif()
+  if(properties)
+    file(WRITE ${properties_file} "${properties}")
+    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${properties_file})
   endif()
 endfunction()
 

@@ -18,6 +18,12 @@ std::string_view name(GemmEpilogue epilogue) {
       return "row_sums_a";
     case GemmEpilogue::kColumnSumsB:
       return "column_sums_b";
+    case GemmEpilogue::kReluMask:
+      return "relu_mask";
+    case GemmEpilogue::kReluMaskBias:
+      return "relu_mask_bias";
+    case GemmEpilogue::kReluSlope:
+      return "relu_slope";
   }
   return "?";
 }
@@ -48,7 +54,11 @@ GemmAlgorithms::GemmAlgorithms(Device /*device*/, const GemmOptions& /*options*/
 GemmAlgorithms::~GemmAlgorithms() = default;
 void GemmAlgorithms::run(const GemmCall& /*call*/, Stream& /*stream*/) { fail_without_cuda(); }
 bool GemmAlgorithms::run_if_supported(const GemmCall& /*call*/, Stream& /*stream*/) { fail_without_cuda(); }
-bool GemmAlgorithms::supports(const GemmCall& /*call*/, Stream& /*stream*/) { fail_without_cuda(); }
+bool GemmAlgorithms::supports(const GemmCall& /*call*/) { fail_without_cuda(); }
+std::optional<bool> GemmAlgorithms::prefers_fused(const GemmCall& /*fused*/, const GemmCall& /*plain*/,
+                                                  std::int64_t /*pass_bytes*/) {
+  fail_without_cuda();
+}
 void GemmAlgorithms::run_group(std::span<const GemmCall> /*calls*/, Stream& /*stream*/) {
   fail_without_cuda();
 }

@@ -18,13 +18,16 @@ namespace flex {
 /// What is done to a product before it is stored, or taken from its operands on the way.
 enum class GemmEpilogue : std::uint8_t {
   kNone,
-  kBias,         ///< adds bias (n) to every row
-  kRelu,         ///< max(., 0)
-  kReluBias,     ///< adds bias (n) to every row, then max(., 0)
-  kRowSumsA,     ///< also sums[i] = sum over k of op(A)[i, k], (m): a bias gradient
-  kColumnSumsB,  ///< also sums[j] = sum over k of op(B)[k, j], (n): a bias gradient
+  kBias,          ///< adds bias (n) to every row
+  kRelu,          ///< max(., 0)
+  kReluBias,      ///< adds bias (n) to every row, then max(., 0)
+  kRowSumsA,      ///< also sums[i] = sum over k of op(A)[i, k], (m): a bias gradient
+  kColumnSumsB,   ///< also sums[j] = sum over k of op(B)[k, j], (n): a bias gradient
+  kReluMask,      ///< kRelu, and sets bit j of the mask's row i where D[i, j] is positive
+  kReluMaskBias,  ///< kReluBias, and the mask
+  kReluSlope,     ///< zero where the mask's bit is not set: the gradient of kReluMask
 };
-/// none, bias, relu, relu_bias, row_sums_a, column_sums_b.
+/// none, bias, relu, relu_bias, row_sums_a, column_sums_b, relu_mask, relu_mask_bias, relu_slope.
 [[nodiscard]] std::string_view name(GemmEpilogue epilogue);
 
 /// D = op(A) op(B), or D += with `accumulate`, for every member of a batch. Row-major; op(A) is (m, k), op(B)
@@ -44,6 +47,9 @@ struct GemmShape {
   std::int64_t stride_b = 0;
   std::int64_t stride_d = 0;
   std::int64_t vector_stride = 0;  ///< of bias or sums
+  /// Of the mask, a multiple of 16; bit j of a row is bit j % 8 of its byte j / 8.
+  std::int64_t mask_row_bytes = 0;
+  std::int64_t mask_stride = 0;  ///< bytes between members of the batch, a multiple of 16
   GemmEpilogue epilogue = GemmEpilogue::kNone;
   bool accumulate = false;
 
@@ -58,8 +64,10 @@ struct GemmCall {
   const void* a = nullptr;
   const void* b = nullptr;
   void* d = nullptr;
-  const void* bias = nullptr;  ///< kBias, kReluBias
-  void* sums = nullptr;        ///< kRowSumsA, kColumnSumsB
+  const void* bias = nullptr;        ///< kBias, kReluBias, kReluMaskBias
+  void* sums = nullptr;              ///< kRowSumsA, kColumnSumsB
+  void* mask = nullptr;              ///< kReluMask, kReluMaskBias
+  const void* slope_mask = nullptr;  ///< kReluSlope: what one of those two has written
 };
 
 /// The shapes that share an algorithm: `rows`, the stored rows of A, only count by their bucket.
@@ -125,7 +133,13 @@ class GemmAlgorithms {
   /// say).
   [[nodiscard]] bool run_if_supported(const GemmCall& call, Stream& stream);
   /// True if run() can compute it. The first call of a shape prepares it.
-  [[nodiscard]] bool supports(const GemmCall& call, Stream& stream);
+  [[nodiscard]] bool supports(const GemmCall& call);
+  /// Whether `fused` is to be taken instead of `plain` and a pass of its own over `pass_bytes` of memory.
+  /// False if the library cannot compute it, and for empty products; by their times if both were measured,
+  /// where the pass counts with the least time that the memory's bandwidth allows; otherwise nothing is
+  /// known. With set_tune_unseen() both are measured now.
+  [[nodiscard]] std::optional<bool> prefers_fused(const GemmCall& fused, const GemmCall& plain,
+                                                  std::int64_t pass_bytes);
   /// Queues products of one dtype without epilogues and batches, all of one kind but for their row counts.
   /// Not for graph capture: grouped, the addresses are copied from host memory.
   void run_group(std::span<const GemmCall> calls, Stream& stream);
@@ -133,11 +147,11 @@ class GemmAlgorithms {
   [[nodiscard]] bool runs_one_by_one(std::span<const GemmCall> calls) const;
 
   /// Times the library's suggestions for the call's family on scratch operands of random values, with the L2
-  /// flushed, and keeps the fastest median. Blocks the host; the pointers only tell the alignment and may be
-  /// null. For warm-up.
+  /// flushed, and keeps the fastest median. Waits for all work of the device first, blocks the host, and uses
+  /// memory of its own; the pointers only tell the alignment and may be null. For warm-up.
   void tune_blocking(const GemmCall& call);
-  /// While on, run() tunes a family without a measured algorithm before its first product, which blocks. To
-  /// be switched on for a warm-up iteration; never while a graph is captured.
+  /// While on, run() tunes a family without a measured algorithm before its first product, as tune_blocking()
+  /// does. To be switched on for a warm-up iteration; never while a graph is captured.
   void set_tune_unseen(bool tune_unseen);
 
   /// Median of the kept algorithm in microseconds; nothing if the family was never timed.

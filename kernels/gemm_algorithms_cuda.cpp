@@ -75,6 +75,16 @@ std::optional<cublasLtMatmulAlgo_t> from_hex(std::string_view text) {
 
 bool is_empty(const GemmShape& shape) { return shape.m == 0 || shape.n == 0 || shape.batch == 0; }
 
+// The most that the device's memory can move, in 1e9 bytes/s; 0 where the driver does not tell.
+double peak_memory_GBps(Device device) {
+  int clock_kHz = 0;
+  int bus_bits = 0;
+  FLEX_CUDA_CHECK(cudaDeviceGetAttribute(&clock_kHz, cudaDevAttrMemoryClockRate, device.index));
+  FLEX_CUDA_CHECK(cudaDeviceGetAttribute(&bus_bits, cudaDevAttrGlobalMemoryBusWidth, device.index));
+  constexpr double kTransfersPerClock = 2.0;  // double data rate
+  return kTransfersPerClock * 1e-6 * static_cast<double>(clock_kHz) * static_cast<double>(bus_bits) / 8.0;
+}
+
 // A sum over no terms.
 void write_zeros(const GemmCall& call, cudaStream_t stream) {
   const GemmShape shape = with_leading_dimensions(call.shape);
@@ -102,6 +112,7 @@ struct GemmAlgorithms::Impl {
     FLEX_CUDA_CHECK(cudaGetDeviceProperties(&properties, device.index));
     device_name = static_cast<const char*>(properties.name);
     num_multiprocessors = properties.multiProcessorCount;
+    memory_GBps = peak_memory_GBps(device);
     scratch = Tensor(DType::kU8, {options.workspace_bytes}, device);
     FLEX_CUBLAS_CHECK(cublasLtCreate(&handle), to_string(device));
   }
@@ -115,18 +126,14 @@ struct GemmAlgorithms::Impl {
 
   GemmWorkspace workspace() { return {scratch.view().data, scratch.bytes()}; }
 
-  // `stream` is drained before a search, which wants the device for itself.
-  Prepared& prepare(const GemmCall& call, cudaStream_t stream) {
+  Prepared& prepare(const GemmCall& call) {
     const ShapeKey key = {with_leading_dimensions(call.shape), alignments_of(call)};
     if (const auto found = prepared.find(key); found != prepared.end()) return found->second;
     if (prepared.size() >= kMaxPrepared) prepared.clear();
     ++num_preparations;
     GemmProduct product(key.shape, key.alignments, options.allow_tf32);
     const GemmFamily family = family_of(key.shape, key.alignments, options.allow_tf32);
-    if (tune_unseen && !is_measured(family)) {
-      FLEX_CUDA_CHECK(cudaStreamSynchronize(stream));
-      search(family, product);
-    }
+    if (tune_unseen && !is_measured(family)) search(family, product);
     const auto algorithm = choose(family, product);
     return prepared.emplace(key, Prepared{.product = product, .algorithm = algorithm}).first->second;
   }
@@ -147,7 +154,8 @@ struct GemmAlgorithms::Impl {
   }
 
   void search(const GemmFamily& family, const GemmProduct& product) {
-    const auto result = search_gemm_blocking(device, handle, product, workspace(), options.num_candidates);
+    const auto result =
+        search_gemm_blocking(device, handle, product, options.workspace_bytes, options.num_candidates);
     if (!result) return;
     kept[family] = {.algorithm = result->algorithm, .measured_us = result->median_us};
     log_debug("{}: {:.1f} us, first suggestion {:.1f} us, {} timed", to_string(product.shape()),
@@ -168,7 +176,7 @@ struct GemmAlgorithms::Impl {
       write_zeros(call, native);
       return true;
     }
-    const Prepared& entry = prepare(call, native);
+    const Prepared& entry = prepare(call);
     if (!entry.algorithm) return false;
     launch(entry, call, native);
     return true;
@@ -178,6 +186,7 @@ struct GemmAlgorithms::Impl {
   GemmOptions options;
   std::string device_name;
   int num_multiprocessors = 0;
+  double memory_GBps = 0.0;
   Tensor scratch;
   cublasLtHandle_t handle = nullptr;
   GemmGroup group;
@@ -201,11 +210,23 @@ bool GemmAlgorithms::run_if_supported(const GemmCall& call, Stream& stream) {
   return impl_->run_if_supported(call, stream);
 }
 
-bool GemmAlgorithms::supports(const GemmCall& call, Stream& stream) {
+bool GemmAlgorithms::supports(const GemmCall& call) {
   if (is_empty(call.shape)) return true;
   if (call.shape.k == 0) return call.shape.epilogue == GemmEpilogue::kNone;
   FLEX_CUDA_CHECK(cudaSetDevice(impl_->device.index));
-  return impl_->prepare(call, static_cast<cudaStream_t>(stream.native())).algorithm.has_value();
+  return impl_->prepare(call).algorithm.has_value();
+}
+
+std::optional<bool> GemmAlgorithms::prefers_fused(const GemmCall& fused, const GemmCall& plain,
+                                                  std::int64_t pass_bytes) {
+  if (is_empty(fused.shape) || fused.shape.k == 0 || !supports(fused)) return false;
+  if (!supports(plain)) return true;
+  const auto fused_us = measured_us(fused);
+  const auto plain_us = measured_us(plain);
+  if (!fused_us || !plain_us) return std::nullopt;
+  const double pass_us =
+      impl_->memory_GBps > 0.0 ? static_cast<double>(pass_bytes) / impl_->memory_GBps * 1e-3 : 0.0;
+  return *fused_us <= *plain_us + pass_us;
 }
 
 bool GemmAlgorithms::runs_one_by_one(std::span<const GemmCall> calls) const {

@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "base/require.h"
 #include "kernels/cuda_blas_check.h"
 #include "kernels/cuda_check.h"
 #include "kernels/gemm_scratch.h"
@@ -54,15 +55,17 @@ class TimingEvent {
 // Random operands of a shape, and the stopwatch.
 class Bench {
  public:
-  Bench(Device device, cublasLtHandle_t handle, const GemmProduct& product, const GemmWorkspace& workspace)
+  Bench(Device device, cublasLtHandle_t handle, const GemmProduct& product, std::int64_t workspace_bytes)
       : handle_(handle),
         product_(product),
-        workspace_(workspace),
         stream_(device),
+        scratch_(device, workspace_bytes),
+        workspace_{scratch_.data(), workspace_bytes},
         a_(device, a_count(product.shape()) * size_bytes(product.shape().dtype)),
         b_(device, b_count(product.shape()) * size_bytes(product.shape().dtype)),
         d_(device, d_count(product.shape()) * size_bytes(product.shape().dtype)),
         vector_(device, vector_count(product.shape()) * size_bytes(product.shape().dtype)),
+        mask_(device, mask_bytes(product.shape())),
         flush_bytes_(2 * l2_bytes(device)),
         flush_(device, flush_bytes_) {
     const GemmShape& shape = product.shape();
@@ -70,12 +73,16 @@ class Bench {
     fill_uniform_cuda(b_.data(), shape.dtype, b_count(shape), kSeed + 1, stream_.native());
     fill_uniform_cuda(d_.data(), shape.dtype, d_count(shape), kSeed + 2, stream_.native());
     fill_uniform_cuda(vector_.data(), shape.dtype, vector_count(shape), kSeed + 3, stream_.native());
+    fill_uniform_cuda(mask_.data(), DType::kF32, mask_bytes(shape) / size_bytes(DType::kF32), kSeed + 4,
+                      stream_.native());
     call_ = {.shape = shape,
              .a = a_.data(),
              .b = b_.data(),
              .d = d_.data(),
              .bias = vector_.data(),
-             .sums = vector_.data()};
+             .sums = vector_.data(),
+             .mask = mask_.data(),
+             .slope_mask = mask_.data()};
   }
 
   // One run; infinite if the library refuses to launch the algorithm after all.
@@ -86,7 +93,9 @@ class Bench {
     if (product_.launch(handle_, algorithm, call_, workspace_, stream) != CUBLAS_STATUS_SUCCESS)
       return std::numeric_limits<double>::infinity();
     FLEX_CUDA_CHECK(cudaEventRecord(end_.get(), stream));
-    FLEX_CUDA_CHECK(cudaEventSynchronize(end_.get()));
+    const cudaError_t status = cudaEventSynchronize(end_.get());
+    require<DeviceError>(status == cudaSuccess, "while algorithms of {} were timed: {}",
+                         to_string(product_.shape()), cudaGetErrorString(status));
     float elapsed_ms = 0.0F;
     FLEX_CUDA_CHECK(cudaEventElapsedTime(&elapsed_ms, begin_.get(), end_.get()));
     return static_cast<double>(elapsed_ms) * 1e3;
@@ -103,6 +112,9 @@ class Bench {
   static std::int64_t vector_count(const GemmShape& s) {
     return span_of(1, std::max(s.m, s.n), 0, s.batch, s.vector_stride);
   }
+  static std::int64_t mask_bytes(const GemmShape& s) {
+    return span_of(s.m, s.mask_row_bytes, s.mask_row_bytes, s.batch, s.mask_stride);
+  }
   static std::int64_t l2_bytes(Device device) {
     int bytes = 0;
     FLEX_CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, device.index));
@@ -111,9 +123,10 @@ class Bench {
 
   cublasLtHandle_t handle_;
   const GemmProduct& product_;
-  GemmWorkspace workspace_;
   Stream stream_;
-  DeviceBytes a_, b_, d_, vector_;
+  DeviceBytes scratch_;
+  GemmWorkspace workspace_;
+  DeviceBytes a_, b_, d_, vector_, mask_;
   std::int64_t flush_bytes_;
   DeviceBytes flush_;
   TimingEvent begin_, end_;
@@ -141,11 +154,12 @@ void time_all(Bench& bench, std::span<Candidate> candidates, int rounds) {
 }  // namespace
 
 std::optional<GemmSearchResult> search_gemm_blocking(Device device, cublasLtHandle_t handle,
-                                                     const GemmProduct& product,
-                                                     const GemmWorkspace& workspace, int num_candidates) {
-  const auto algorithms = product.suggestions(handle, workspace.bytes, num_candidates);
+                                                     const GemmProduct& product, std::int64_t workspace_bytes,
+                                                     int num_candidates) {
+  const auto algorithms = product.suggestions(handle, workspace_bytes, num_candidates);
   if (algorithms.empty()) return std::nullopt;
-  Bench bench(device, handle, product, workspace);
+  FLEX_CUDA_CHECK(cudaDeviceSynchronize());
+  Bench bench(device, handle, product, workspace_bytes);
   std::vector<Candidate> candidates;
   for (const cublasLtMatmulAlgo_t& algorithm : algorithms) {
     bench.run_us(algorithm);  // loads the kernel

@@ -17,10 +17,12 @@ struct GemmSearchResult {
 };
 
 /// Times the library's suggestions for `call` on `device`: operands of its size with random values, the L2
-/// flushed before each run, medians of CUDA events. Nothing if the library has no algorithm. Blocks the host.
+/// flushed before each run, medians of CUDA events. Nothing if the library has no algorithm. Waits for all
+/// work of the device, so that the times are the product's own, and blocks the host. Shares no memory with
+/// other products: its workspace of `workspace_bytes` lives as long as the search.
 [[nodiscard]] std::optional<GemmSearchResult> search_gemm_blocking(Device device, cublasLtHandle_t handle,
                                                                    const GemmProduct& product,
-                                                                   const GemmWorkspace& workspace,
+                                                                   std::int64_t workspace_bytes,
                                                                    int num_candidates);
 
 }  // namespace flex

@@ -24,23 +24,33 @@ ConstTensorView first_layer(const ExpertFfnArgs& args, ExpertProducts& products,
   } else {
     fused.epilogue = bias.present() ? GemmEpilogue::kBias : GemmEpilogue::kNone;
   }
+  if (args.relu_mask.present()) {
+    ExpertProduct masking = fused;
+    masking.epilogue = bias.present() ? GemmEpilogue::kReluMaskBias : GemmEpilogue::kReluMask;
+    masking.mask = args.relu_mask;
+    if (products.prefers_fused(masking, fused, args.hidden.bytes()).value_or(true)) {
+      products.run(masking);
+      return activated;
+    }
+  }
   if (products.run_if_supported(fused)) {
     // The library's gelu is the tanh approximation, and it has no silu: those are ours.
     if (!relu)
       activate_cuda(
           {.activation = args.activation, .hidden = args.hidden, .activated = activated, .counts = counts},
           stream);
-    return activated;
+  } else {
+    products.run(product);
+    const bool keeps_hidden = !relu && bias.present() && activated.data != args.hidden.data;
+    activate_cuda({.activation = args.activation,
+                   .hidden = args.hidden,
+                   .bias = bias,
+                   .biased = keeps_hidden ? args.hidden : TensorView{},
+                   .activated = activated,
+                   .counts = counts},
+                  stream);
   }
-  products.run(product);
-  const bool keeps_hidden = !relu && bias.present() && activated.data != args.hidden.data;
-  activate_cuda({.activation = args.activation,
-                 .hidden = args.hidden,
-                 .bias = bias,
-                 .biased = keeps_hidden ? args.hidden : TensorView{},
-                 .activated = activated,
-                 .counts = counts},
-                stream);
+  if (args.relu_mask.present()) relu_mask_cuda({.hidden = args.hidden, .mask = args.relu_mask}, stream);
   return activated;
 }
 
@@ -85,7 +95,19 @@ void grouped_ffn_cuda(const ExpertFfnArgs& args, Counts counts, Stream& stream) 
 void grouped_ffn_backward_data_cuda(const ExpertFfnBackwardDataArgs& args, Counts counts, Stream& stream) {
   if (args.dx.num_elements() == 0) return;
   ExpertProducts products(*args.gemm, counts, stream);
-  products.run({.a = args.dy, .b = args.weights.fc2_w, .transpose_b = true, .d = args.dhidden});
+  const ExpertProduct first = {.a = args.dy, .b = args.weights.fc2_w, .transpose_b = true, .d = args.dhidden};
+  if (args.relu_mask.present()) {
+    ExpertProduct sloped = first;
+    sloped.epilogue = GemmEpilogue::kReluSlope;
+    sloped.slope_mask = args.relu_mask;
+    constexpr std::int64_t kPassTensors = 3;  // reads hidden and dhidden, writes dhidden
+    if (products.prefers_fused(sloped, first, kPassTensors * args.dhidden.bytes()).value_or(true)) {
+      products.run(sloped);
+      products.run({.a = args.dhidden, .b = args.weights.fc1_w, .d = args.dx});
+      return;
+    }
+  }
+  products.run(first);
   activate_backward_cuda({.activation = activation_of(args.kind, args.activation),
                           .hidden = args.hidden,
                           .up = args.up,
@@ -113,11 +135,24 @@ void grouped_ffn_backward_weights_cuda(const ExpertFfnBackwardWeightsArgs& args,
                       .counts = counts},
                      stream);
   };
-  products.run({.a = args.dhidden, .b = args.x, .transpose_a = true, .d = gradients.fc1_w});
+  // Sums of whole rows may be the product's epilogue. Kernels that have it may be slower by more than the
+  // pass that it saves: it is taken only where it was measured.
+  const auto run_with_sums = [&](const ExpertProduct& plain, GemmEpilogue epilogue, std::int64_t begin,
+                                 const TensorView& sums) {
+    const ConstTensorView& rows = epilogue == GemmEpilogue::kRowSumsA ? plain.a : plain.b;
+    if (sums.present() && begin == 0 && sums.size(1) == rows.size(2)) {
+      ExpertProduct fused = plain;
+      fused.epilogue = epilogue;
+      fused.sums = sums;
+      if (products.prefers_fused(fused, plain, rows.bytes()).value_or(false)) return products.run(fused);
+    }
+    products.run(plain);
+    sum_columns(rows, begin, sums);
+  };
+  run_with_sums({.a = args.dhidden, .b = args.x, .transpose_a = true, .d = gradients.fc1_w},
+                GemmEpilogue::kRowSumsA, 0, gradients.fc1_bias);
   if (args.kind == FfnKind::kGated)
     products.run({.a = args.dup, .b = args.x, .transpose_a = true, .d = gradients.up_w});
-  sum_columns(args.dhidden, 0, gradients.fc1_bias);
-
   const bool kept = keeps_activated(args.kind, args.activation);
   if (!kept)
     activate_cuda({.activation = activation_of(args.kind, args.activation),
@@ -126,11 +161,11 @@ void grouped_ffn_backward_weights_cuda(const ExpertFfnBackwardWeightsArgs& args,
                    .activated = args.activated,
                    .counts = counts},
                   stream);
-  products.run({.a = kept ? args.hidden : ConstTensorView(args.activated),
-                .b = args.dy,
-                .transpose_a = true,
-                .d = gradients.fc2_w});
-  sum_columns(args.dy, args.fc2_bias_begin, gradients.fc2_bias);
+  run_with_sums({.a = kept ? args.hidden : ConstTensorView(args.activated),
+                 .b = args.dy,
+                 .transpose_a = true,
+                 .d = gradients.fc2_w},
+                GemmEpilogue::kColumnSumsB, args.fc2_bias_begin, gradients.fc2_bias);
 }
 
 void expert_ffn_cuda(const ExpertFfnArgs& args, Stream& stream) { grouped_ffn_cuda(args, {}, stream); }

@@ -4,7 +4,18 @@
 
 namespace flex {
 
+namespace {
+
+// Of bias or sums.
+std::int64_t vector_stride(const ExpertProduct& product) {
+  if (product.bias.present()) return product.bias.outer_stride;
+  return product.sums.present() ? product.sums.outer_stride : 0;
+}
+
+}  // namespace
+
 GemmCall batched_call(const ExpertProduct& product) {
+  const ConstTensorView mask = product.mask.present() ? ConstTensorView(product.mask) : product.slope_mask;
   const std::int64_t a_rows = product.a.size(1);
   const std::int64_t a_columns = product.a.size(2);
   GemmCall call;
@@ -21,13 +32,18 @@ GemmCall batched_call(const ExpertProduct& product) {
                 .stride_a = product.a.outer_stride,
                 .stride_b = product.b.outer_stride,
                 .stride_d = product.d.outer_stride,
-                .vector_stride = product.bias.present() ? product.bias.outer_stride : 0,
+                .vector_stride = vector_stride(product),
+                .mask_row_bytes = mask.present() ? mask.size(2) : 0,
+                .mask_stride = mask.outer_stride,
                 .epilogue = product.epilogue,
                 .accumulate = product.accumulate};
   call.a = product.a.data;
   call.b = product.b.data;
   call.d = product.d.data;
   call.bias = product.bias.data;
+  call.sums = product.sums.data;
+  call.mask = product.mask.data;
+  call.slope_mask = product.slope_mask.data;
   return call;
 }
 
@@ -46,10 +62,16 @@ bool ExpertProducts::run_if_supported(const ExpertProduct& product) {
   collect(product);
   // Grouped products have no epilogues. One by one, experts whose addresses are aligned otherwise may need
   // another algorithm: either all have it, or none is queued.
-  const auto is_supported = [&](const GemmCall& call) { return gemm_.supports(call, stream_); };
+  const auto is_supported = [&](const GemmCall& call) { return gemm_.supports(call); };
   if (!gemm_.runs_one_by_one(calls_) || !std::ranges::all_of(calls_, is_supported)) return false;
   for (const GemmCall& call : calls_) gemm_.run(call, stream_);
   return true;
+}
+
+std::optional<bool> ExpertProducts::prefers_fused(const ExpertProduct& fused, const ExpertProduct& plain,
+                                                  std::int64_t pass_bytes) {
+  if (!counts_.empty()) return false;
+  return gemm_.prefers_fused(batched_call(fused), batched_call(plain), pass_bytes);
 }
 
 void ExpertProducts::collect(const ExpertProduct& product) {

@@ -18,7 +18,10 @@ struct ExpertProduct {
   bool transpose_b = false;
   TensorView d;
   GemmEpilogue epilogue = GemmEpilogue::kNone;
-  ConstTensorView bias{};  ///< (L, at least the columns of d)
+  ConstTensorView bias{};        ///< (L, at least the columns of d)
+  TensorView sums{};             ///< (L, rows of d for kRowSumsA, columns of d for kColumnSumsB)
+  TensorView mask{};             ///< (L, R, bytes of a row) u8, for kReluMask and kReluMaskBias
+  ConstTensorView slope_mask{};  ///< the same for kReluSlope
   bool accumulate = false;
 };
 
@@ -36,6 +39,9 @@ class ExpertProducts {
   void run(const ExpertProduct& product);
   /// The same, or false with nothing queued if there is no product with this epilogue.
   [[nodiscard]] bool run_if_supported(const ExpertProduct& product);
+  /// GemmAlgorithms::prefers_fused; false with counts, where products have no epilogues.
+  [[nodiscard]] std::optional<bool> prefers_fused(const ExpertProduct& fused, const ExpertProduct& plain,
+                                                  std::int64_t pass_bytes);
 
  private:
   void collect(const ExpertProduct& product);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -57,6 +58,9 @@ struct Output {
   std::string name;
   std::vector<double> values;
   double tolerance = 0.0;  ///< by the largest magnitude
+  /// The largest of the terms whose difference it is, where terms may cancel: counts as a magnitude of the
+  /// output. Rounding errors are proportional to the terms, also where nothing is left of them.
+  double terms = 0.0;
 };
 using Outputs = std::vector<Output>;
 
@@ -70,6 +74,14 @@ using Outputs = std::vector<Output>;
          2.0 * unit_roundoff(dtype);
 }
 
+/// tolerance, as close() takes it, of an output of these values.
+[[nodiscard]] inline double tolerance_of(const Output& expected, double tolerance) {
+  double magnitude = 0.0;
+  for (const double value : expected.values) magnitude = std::max(magnitude, std::fabs(value));
+  if (magnitude == 0.0) magnitude = 1.0;  // close() takes errors of zeros as they are
+  return tolerance * std::max(1.0, expected.terms / magnitude);
+}
+
 /// Runs `function(side)` on the GPU twice and on the CPU: equal bits on repeat, and each output within its
 /// tolerance, the GPU's, of the twin's.
 template <class Function>
@@ -81,7 +93,8 @@ void expect_parity(DType dtype, const Function& function) {
   const Outputs expected = function(twin);
   ASSERT_EQ(actual.size(), expected.size());
   for (std::size_t i = 0; i < actual.size(); ++i) {
-    EXPECT_TRUE(close(actual[i].values, expected[i].values, actual[i].tolerance)) << actual[i].name;
+    const double tolerance = tolerance_of(expected[i], actual[i].tolerance);
+    EXPECT_TRUE(close(actual[i].values, expected[i].values, tolerance)) << actual[i].name;
     EXPECT_EQ(actual[i].values, repeated[i].values) << actual[i].name << " differs on repeat";
   }
 }

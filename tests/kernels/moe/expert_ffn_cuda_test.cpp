@@ -51,20 +51,18 @@ std::vector<double> sampled(const Tensor& device_tensor, const Sample& s) {
   return values;
 }
 
+// By the norm of all sampled elements; gradients twice.
+double forward_limit(DType dtype) { return dtype == DType::kF32 ? 1e-5 : dtype == DType::kF16 ? 5e-3 : 2e-2; }
+
 class ExpertFfnCuda : public ::testing::TestWithParam<Problem> {
  protected:
   void SetUp() override { FLEX_SKIP_WITHOUT_CUDA(); }
-
-  // Of the largest layer's norm: issue's limits, gradients twice.
-  [[nodiscard]] static double forward_limit(DType dtype) {
-    return dtype == DType::kF32 ? 1e-5 : dtype == DType::kF16 ? 5e-3 : 2e-2;
-  }
 };
 
 // All tensors of a problem, inputs uniform in [-1, 1).
 struct Layer {
   Tensor x, dy, fc1_w, fc2_w, fc1_bias, fc2_bias;
-  Tensor hidden, y, dhidden, dx, dfc1_w, dfc2_w, dfc1_bias, dfc2_bias;
+  Tensor hidden, relu_mask, y, dhidden, dx, dfc1_w, dfc2_w, dfc1_bias, dfc2_bias;
 
   Layer(const Problem& p, Stream& stream) {
     const Device device = stream.device();
@@ -84,6 +82,7 @@ struct Layer {
     fc1_bias = input({p.experts, p.hidden_dim});
     fc2_bias = input({p.experts, p.model_dim});
     hidden = output({p.experts, p.rows, p.hidden_dim});
+    relu_mask = Tensor(DType::kU8, {p.experts, p.rows, relu_mask_row_bytes(p.hidden_dim)}, device);
     y = output({p.experts, p.rows, p.model_dim});
     dhidden = output({p.experts, p.rows, p.hidden_dim});
     dx = output({p.experts, p.rows, p.model_dim});
@@ -93,21 +92,40 @@ struct Layer {
     dfc2_bias = output({p.experts, p.model_dim});
   }
 
-  void run(Stream& stream) {
-    GemmAlgorithms* gemm = test_gemm(stream.device());
-    const ExpertParameters<ConstTensorView> weights = {
-        .fc1_w = fc1_w, .fc2_w = fc2_w, .fc1_bias = fc1_bias, .fc2_bias = fc2_bias};
-    expert_ffn(
-        {.activation = Activation::kRelu, .weights = weights, .x = x, .hidden = hidden, .y = y, .gemm = gemm},
-        stream);
+  // Whole passes; with a mask, hidden's signs go from one to the other as bits.
+  void run(Stream& stream, bool masked, GemmAlgorithms* gemm) {
+    run_forward(stream, masked, gemm);
+    run_backward_data(stream, masked, gemm);
+    run_backward_weights(stream, gemm);
+    stream.synchronize_blocking();
+  }
+  void run(Stream& stream) { run(stream, false, test_gemm(stream.device())); }
+
+  [[nodiscard]] ExpertParameters<ConstTensorView> weights() const {
+    return {.fc1_w = fc1_w, .fc2_w = fc2_w, .fc1_bias = fc1_bias, .fc2_bias = fc2_bias};
+  }
+  void run_forward(Stream& stream, bool masked, GemmAlgorithms* gemm) {
+    expert_ffn({.activation = Activation::kRelu,
+                .weights = weights(),
+                .x = x,
+                .hidden = hidden,
+                .relu_mask = masked ? relu_mask.view() : TensorView{},
+                .y = y,
+                .gemm = gemm},
+               stream);
+  }
+  void run_backward_data(Stream& stream, bool masked, GemmAlgorithms* gemm) {
     expert_ffn_backward_data({.activation = Activation::kRelu,
-                              .weights = weights,
+                              .weights = weights(),
                               .dy = dy,
                               .hidden = hidden,
+                              .relu_mask = masked ? relu_mask.view() : TensorView{},
                               .dhidden = dhidden,
                               .dx = dx,
                               .gemm = gemm},
                              stream);
+  }
+  void run_backward_weights(Stream& stream, GemmAlgorithms* gemm) {
     expert_ffn_backward_weights(
         {.activation = Activation::kRelu,
          .x = x,
@@ -117,14 +135,17 @@ struct Layer {
          .gradients = {.fc1_w = dfc1_w, .fc2_w = dfc2_w, .fc1_bias = dfc1_bias, .fc2_bias = dfc2_bias},
          .gemm = gemm},
         stream);
-    stream.synchronize_blocking();
   }
 };
 
-// The sample (rows, hidden columns) of `layer` in double on the CPU; outputs in the order y, dx, dfc1_w,
-// dfc2_w, dfc1_bias, dfc2_bias.
-std::array<std::vector<double>, 6> reference(const Layer& layer, const Sample& rows_of,
-                                             const Sample& columns_of) {
+struct Reference {
+  std::vector<double> hidden, y, dx, dfc1_w, dfc2_w, dfc1_bias, dfc2_bias;
+};
+
+// The sample (rows, hidden columns) of `layer` in double on the CPU. The backward passes begin with the
+// layer's own hidden rows: relu's slope jumps at zero, and a value near it may be on the other side in
+// double.
+Reference reference(const Layer& layer, const Sample& rows_of, const Sample& columns_of) {
   const std::int64_t l = layer.x.shape()[0];
   const std::int64_t m = layer.x.shape()[2];
   const std::int64_t r = rows_of.rows;
@@ -157,6 +178,8 @@ std::array<std::vector<double>, 6> reference(const Layer& layer, const Sample& r
       .fc1_w = fc1_w, .fc2_w = fc2_w, .fc1_bias = fc1_bias, .fc2_bias = fc2_bias};
   expert_ffn_cpu<double>(
       {.activation = Activation::kRelu, .weights = weights, .x = x, .hidden = hidden, .y = y});
+  const std::vector<double> forward_hidden = values_of(hidden);
+  assign(hidden, sampled(layer.hidden, {rows_of.first_row, r, columns_of.first_column, f}));
   expert_ffn_backward_data_cpu<double>({.activation = Activation::kRelu,
                                         .weights = weights,
                                         .dy = dy,
@@ -170,37 +193,135 @@ std::array<std::vector<double>, 6> reference(const Layer& layer, const Sample& r
        .hidden = hidden,
        .dhidden = dhidden,
        .gradients = {.fc1_w = dfc1_w, .fc2_w = dfc2_w, .fc1_bias = dfc1_bias, .fc2_bias = dfc2_bias}});
-  return {values_of(y),      values_of(dx),        values_of(dfc1_w),
-          values_of(dfc2_w), values_of(dfc1_bias), values_of(dfc2_bias)};
+  return {.hidden = forward_hidden,
+          .y = values_of(y),
+          .dx = values_of(dx),
+          .dfc1_w = values_of(dfc1_w),
+          .dfc2_w = values_of(dfc2_w),
+          .dfc1_bias = values_of(dfc1_bias),
+          .dfc2_bias = values_of(dfc2_bias)};
 }
 
-TEST_P(ExpertFfnCuda, MatchesDoubleOnSamples) {
-  const Problem& p = GetParam();
-  Stream stream(Device::cuda(0));
-  Layer layer(p, stream);
-  layer.run(stream);
-
+// Holds every output of `layer`, whose work is done, to the double of samples.
+void expect_double(const Problem& p, const Layer& layer) {
   const double limit = forward_limit(p.dtype);
   const Sample some_rows = {p.rows - kSample, kSample, 0, p.model_dim};
   const Sample all_columns = {0, 0, 0, p.hidden_dim};
   const auto by_rows = reference(layer, some_rows, all_columns);
-  EXPECT_LT(relative_norm(sampled(layer.y, some_rows), by_rows[0]), limit);
-  EXPECT_LT(relative_norm(sampled(layer.dx, some_rows), by_rows[1]), 2.0 * limit);
+  const Sample some_hidden = {some_rows.first_row, kSample, 0, p.hidden_dim};
+  EXPECT_LT(relative_norm(sampled(layer.hidden, some_hidden), by_rows.hidden), limit);
+  EXPECT_LT(relative_norm(sampled(layer.y, some_rows), by_rows.y), limit);
+  EXPECT_LT(relative_norm(sampled(layer.dx, some_rows), by_rows.dx), 2.0 * limit);
 
   const Sample all_rows = {0, p.rows, 0, 0};
   const Sample some_columns = {0, 0, p.hidden_dim - kSample, kSample};
   const auto by_columns = reference(layer, all_rows, some_columns);
   const Sample weight_rows = {p.hidden_dim - kSample, kSample, 0, p.model_dim};
-  EXPECT_LT(relative_norm(sampled(layer.dfc1_w, weight_rows), by_columns[2]), 2.0 * limit);
-  EXPECT_LT(relative_norm(sampled(layer.dfc2_w, weight_rows), by_columns[3]), 2.0 * limit);
+  EXPECT_LT(relative_norm(sampled(layer.dfc1_w, weight_rows), by_columns.dfc1_w), 2.0 * limit);
+  EXPECT_LT(relative_norm(sampled(layer.dfc2_w, weight_rows), by_columns.dfc2_w), 2.0 * limit);
   std::vector<double> some_dfc1_bias;
   const std::vector<double> dfc1_bias = values_of(layer.dfc1_bias);
   for (std::int64_t expert = 0; expert < p.experts; ++expert) {
     for (std::int64_t c = p.hidden_dim - kSample; c < p.hidden_dim; ++c)
       some_dfc1_bias.push_back(dfc1_bias[expert * p.hidden_dim + c]);
   }
-  EXPECT_LT(relative_norm(some_dfc1_bias, by_columns[4]), 2.0 * limit);
-  EXPECT_LT(relative_norm(values_of(layer.dfc2_bias), by_columns[5]), 2.0 * limit);
+  EXPECT_LT(relative_norm(some_dfc1_bias, by_columns.dfc1_bias), 2.0 * limit);
+  EXPECT_LT(relative_norm(values_of(layer.dfc2_bias), by_columns.dfc2_bias), 2.0 * limit);
+}
+
+TEST_P(ExpertFfnCuda, MatchesDoubleOnSamples) {
+  Stream stream(Device::cuda(0));
+  Layer layer(GetParam(), stream);
+  layer.run(stream);
+  expect_double(GetParam(), layer);
+}
+
+TEST_P(ExpertFfnCuda, WithAMaskMatchesDoubleOnSamples) {
+  Stream stream(Device::cuda(0));
+  Layer layer(GetParam(), stream);
+  layer.run(stream, true, test_gemm(stream.device()));
+  expect_double(GetParam(), layer);
+}
+
+// Tuned, epilogues are taken or not by their times.
+TEST(ExpertFfnCudaTuned, MatchesDoubleOnSamples) {
+  FLEX_SKIP_WITHOUT_CUDA();
+  Stream stream(Device::cuda(0));
+  GemmAlgorithms gemm(Device::cuda(0), {.num_candidates = 6});
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    const Problem p = {dtype, 32, 490, 512, 2048};
+    Layer layer(p, stream);
+    gemm.set_tune_unseen(true);
+    layer.run(stream, true, &gemm);
+    expect_double(p, layer);
+    gemm.set_tune_unseen(false);
+    layer.run(stream, true, &gemm);
+    expect_double(p, layer);
+    const Sample all = {0, p.hidden_dim, 0, p.model_dim};
+    const std::vector<double> dfc1_w = sampled(layer.dfc1_w, all);
+    const std::vector<double> dfc1_bias = values_of(layer.dfc1_bias);
+    const std::vector<double> dfc2_bias = values_of(layer.dfc2_bias);
+    layer.run(stream, true, &gemm);
+    EXPECT_EQ(sampled(layer.dfc1_w, all), dfc1_w);
+    EXPECT_EQ(values_of(layer.dfc1_bias), dfc1_bias);
+    EXPECT_EQ(values_of(layer.dfc2_bias), dfc2_bias);
+  }
+}
+
+// Whoever writes the mask, the product's epilogue or the kernel that stands in for it, the bits lie alike:
+// one may write for the other's reader, and chunks of rows for other chunks.
+TEST_P(ExpertFfnCuda, MaskTellsTheSignsOfHidden) {
+  const Problem& p = GetParam();
+  Stream stream(Device::cuda(0));
+  Layer layer(p, stream);
+  layer.run_forward(stream, true, test_gemm(stream.device()));
+  stream.synchronize_blocking();
+  Tensor hidden(p.dtype, layer.hidden.shape());
+  Tensor mask(DType::kU8, layer.relu_mask.shape());
+  copy_blocking(hidden, layer.hidden);
+  copy_blocking(mask, layer.relu_mask);
+  std::int64_t different = 0;
+  std::int64_t positive = 0;
+  for (std::int64_t row = 0; row < p.experts * p.rows; ++row) {
+    for (std::int64_t c = 0; c < p.hidden_dim; ++c) {
+      const bool is_positive = load_value(hidden.view().data, row * p.hidden_dim + c, p.dtype) > 0.0;
+      const unsigned byte = mask.as<std::uint8_t>()[row * mask.shape()[2] + c / 8];
+      positive += is_positive ? 1 : 0;
+      if (((byte >> (c % 8)) & 1U) != (is_positive ? 1U : 0U)) ++different;
+    }
+  }
+  EXPECT_EQ(different, 0) << "of " << hidden.num_elements() << ", " << positive << " positive";
+}
+
+// The same hidden rows, with and without the mask, and in other chunks than the forward pass's.
+TEST_P(ExpertFfnCuda, MaskGivesTheGradientOfHidden) {
+  const Problem& p = GetParam();
+  Stream stream(Device::cuda(0));
+  GemmAlgorithms* gemm = test_gemm(stream.device());
+  Layer layer(p, stream);
+  layer.run_forward(stream, true, gemm);
+  layer.run_backward_data(stream, false, gemm);
+  stream.synchronize_blocking();
+  const Sample some_rows = {p.rows - kSample, kSample, 0, p.hidden_dim};
+  const std::vector<double> unmasked = sampled(layer.dhidden, some_rows);
+  const std::int64_t first_chunk = p.rows / 3;
+  for (const auto& [begin, rows] :
+       {std::array{std::int64_t{0}, first_chunk}, std::array{first_chunk, p.rows - first_chunk}}) {
+    expert_ffn_backward_data({.activation = Activation::kRelu,
+                              .weights = layer.weights(),
+                              .dy = layer.dy.view().narrowed(begin, rows),
+                              .hidden = layer.hidden.view().narrowed(begin, rows),
+                              .relu_mask = layer.relu_mask.view().narrowed(begin, rows),
+                              .dhidden = layer.dhidden.view().narrowed(begin, rows),
+                              .dx = layer.dx.view().narrowed(begin, rows),
+                              .gemm = gemm},
+                             stream);
+  }
+  stream.synchronize_blocking();
+  const std::vector<double> masked = sampled(layer.dhidden, some_rows);
+  EXPECT_LT(relative_norm(masked, unmasked), forward_limit(p.dtype));
+  for (std::size_t i = 0; i < masked.size(); ++i)
+    ASSERT_EQ(masked[i] == 0.0, unmasked[i] == 0.0) << "element " << i;
 }
 
 TEST_P(ExpertFfnCuda, RepeatGivesEqualBits) {
@@ -208,11 +329,12 @@ TEST_P(ExpertFfnCuda, RepeatGivesEqualBits) {
   Stream stream(Device::cuda(0));
   Layer layer(p, stream);
   const Sample all = {0, p.hidden_dim, 0, p.model_dim};
-  layer.run(stream);
+  GemmAlgorithms* gemm = test_gemm(stream.device());
+  layer.run(stream, true, gemm);
   const auto dfc1_w = sampled(layer.dfc1_w, all);
   const auto dfc1_bias = values_of(layer.dfc1_bias);
   const auto y = sampled(layer.y, {0, p.rows, 0, p.model_dim});
-  layer.run(stream);
+  layer.run(stream, true, gemm);
   EXPECT_EQ(sampled(layer.dfc1_w, all), dfc1_w);
   EXPECT_EQ(values_of(layer.dfc1_bias), dfc1_bias);
   EXPECT_EQ(sampled(layer.y, {0, p.rows, 0, p.model_dim}), y);

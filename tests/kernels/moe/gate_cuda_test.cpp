@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cmath>
+
 #include "kernels/moe/gate.h"
 #include "tests/kernels/moe/cuda_parity.h"
 
@@ -87,9 +90,50 @@ struct CosineSizes {
   std::int64_t tokens, model_dim, proj_dim, experts;
 };
 
+double largest(const std::vector<double>& values) {
+  double result = 0.0;
+  for (const double value : values) result = std::max(result, std::fabs(value));
+  return result;
+}
+
+// A stored (n, k) matrix, or the transpose of a (k, n) one.
+struct Rows {
+  const std::vector<double>& values;
+  std::int64_t n, k;
+  bool transposed = false;
+  [[nodiscard]] double at(std::int64_t row, std::int64_t column) const {
+    return values[transposed ? column * n + row : row * k + column];
+  }
+  [[nodiscard]] double norm(std::int64_t row) const {
+    double sum = 0.0;
+    for (std::int64_t c = 0; c < k; ++c) sum += at(row, c) * at(row, c);
+    return std::sqrt(sum);
+  }
+};
+
+// The gradient of a row v by way of u = v / |v|, for a gradient g of u, is (g - <u, g> u) / |v|: nothing is
+// left of it where g and v are parallel, as vectors of one element always are. The largest element of the
+// first term, where g = weights others, with rows of `others` normalized if `normalize`.
+double largest_term(const Rows& v, const Rows& weights, const Rows& others, bool normalize) {
+  std::vector<double> inverse_norms;
+  for (std::int64_t i = 0; i < others.n; ++i)
+    inverse_norms.push_back(normalize ? 1.0 / std::max(others.norm(i), kCosineNormFloor) : 1.0);
+  double result = 0.0;
+  for (std::int64_t row = 0; row < v.n; ++row) {
+    const double norm = std::max(v.norm(row), kCosineNormFloor);
+    for (std::int64_t c = 0; c < v.k; ++c) {
+      double sum = 0.0;
+      for (std::int64_t i = 0; i < others.n; ++i)
+        sum += weights.at(row, i) * others.at(i, c) * inverse_norms[static_cast<std::size_t>(i)];
+      result = std::max(result, std::fabs(sum) / norm);
+    }
+  }
+  return result;
+}
+
 TEST_P(GateCuda, CosineGateAndItsGradientEqualTheirTwins) {
   for (const CosineSizes& s :
-       {CosineSizes{0, 8, 4, 2}, {1, 8, 2, 1}, {37, 33, 19, 5}, {1000, 512, 256, 32}}) {
+       {CosineSizes{0, 8, 4, 2}, {1, 8, 1, 1}, {1, 8, 2, 1}, {37, 33, 19, 5}, {1000, 512, 256, 32}}) {
     SCOPED_TRACE(to_string(Shape{s.tokens, s.model_dim, s.proj_dim, s.experts}));
     const auto x_values = random_exact(s.tokens * s.model_dim, 1, dtype());
     const auto weight_values = random_exact(s.proj_dim * s.model_dim, 2, DType::kF32);
@@ -101,7 +145,8 @@ TEST_P(GateCuda, CosineGateAndItsGradientEqualTheirTwins) {
       const Tensor weight = side.gate({s.proj_dim, s.model_dim}, weight_values);
       const Tensor bias = side.gate({s.proj_dim}, bias_values);
       const Tensor sim = side.gate({s.proj_dim, s.experts}, sim_values);
-      const Tensor temperature = side.gate({1}, {0.6875});
+      constexpr double kTemperature = 0.6875;
+      const Tensor temperature = side.gate({1}, {kTemperature});
       const Tensor dlogits = side.gate({s.tokens, s.experts}, dlogits_values);
       Tensor projected = side.gate_output({s.tokens, s.proj_dim});
       Tensor normalized_sim = side.gate_output(sim.shape());
@@ -140,21 +185,31 @@ TEST_P(GateCuda, CosineGateAndItsGradientEqualTheirTwins) {
                            side.stream());
       side.stream().synchronize_blocking();
       // Chains of sums over M, P and E follow each other, and twice the cancellation of a normalization's
-      // gradient; then a sum over the tokens. dtemperature is one sum of all logits' terms, whose size is
-      // that of its largest partial sums.
+      // gradient, by the terms that cancel; then a sum over the tokens. dtemperature is one sum of all
+      // logits' terms, whose size is that of its largest partial sums.
       const double forward =
           4.0 * chain_tolerance(DType::kF32, s.model_dim + s.proj_dim, (s.model_dim + s.proj_dim) / 32 + 8);
       const double backward = 4.0 * forward + chain_tolerance(DType::kF32, s.experts, s.experts);
       const double summed = backward + chain_tolerance(DType::kF32, s.tokens, s.tokens / 8 + 64);
+      const std::vector<double> p = values_of(projected);
+      const std::vector<double> v = values_of(normalized_sim);
+      const double scale = std::exp(kTemperature);
+      const Rows dlogits_by_token = {dlogits_values, s.tokens, s.experts};
+      const Rows dlogits_by_expert = {dlogits_values, s.experts, s.tokens, true};
+      const double p_terms = scale * largest_term({p, s.tokens, s.proj_dim}, dlogits_by_token,
+                                                  {v, s.experts, s.proj_dim, true}, false);
+      const double sim_terms = scale * largest_term({sim_values, s.experts, s.proj_dim, true},
+                                                    dlogits_by_expert, {p, s.tokens, s.proj_dim}, true);
       return {{"projected", values_of(projected), forward},
               {"normalized_sim", values_of(normalized_sim), forward},
               {"logits", values_of(logits), forward},
-              {"dprojected", values_of(dprojected), backward},
-              {"dprojector_weight", values_of(dweight), summed},
-              {"dprojector_bias", values_of(dbias), summed},
-              {"dsim_matrix", values_of(dsim), summed},
+              {"dprojected", values_of(dprojected), backward, p_terms},
+              {"dprojector_weight", values_of(dweight), summed, p_terms * largest(x_values)},
+              {"dprojector_bias", values_of(dbias), summed, p_terms},
+              {"dsim_matrix", values_of(dsim), summed, sim_terms},
               {"dtemperature", values_of(dtemperature), 16.0 * summed},
-              {"dx", values_of(dx), backward + chain_tolerance(dtype(), s.proj_dim, s.proj_dim)}};
+              {"dx", values_of(dx), backward + chain_tolerance(dtype(), s.proj_dim, s.proj_dim),
+               p_terms * largest(weight_values)}};
     });
   }
 }
