@@ -120,11 +120,13 @@ void run(const Options& asked) {
   }
 #ifdef FLEX_HAS_MPI
   const MpiSession session;
-  require(
-      session.size() > 1 || options.ranks == 1,
-      "--launcher mpi: this process is alone; start it with mpirun -n {} flexmoe bench --launcher mpi ...",
-      options.ranks);
-  run_mpi_rank(session, options.ranks_per_node, deadline, body);
+  run_mpi_rank(session, options.ranks_per_node, deadline, [&](Communicator& world) {
+    require(
+        world.size() > 1 || options.ranks == 1,
+        "--launcher mpi: this process is alone; start it with mpirun -n {} flexmoe bench --launcher mpi ...",
+        options.ranks);
+    body(world);
+  });
 #else
   fail(
       "--launcher mpi: this build has no MPI; install libopenmpi-dev and openmpi-bin, and configure with "
@@ -166,7 +168,7 @@ void add_bench(CLI::App& app, Outcome&) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--deadline", options->deadline_s, "Seconds to wait for a missing rank")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(0.001, 1e6))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] { run(*options); });

@@ -83,6 +83,9 @@ void run(const Options& options) {
   const SafetensorsFile file(options.file);
   const TrainingCurve curve = read_training_curve(file);
   require(options.steps <= 1000, "--steps is {}; at most 1000", options.steps);
+  require(curve.batch % options.ranks == 0, "--ranks {}: a batch of {} does not spread over them",
+          options.ranks, curve.batch);
+  validate(curve.layer.config, options.ranks);
   const Topology topology{.world = options.ranks, .ranks_per_node = options.ranks_per_node};
   const MoeConfig& config = curve.layer.config;
   fmt::print(

@@ -1,5 +1,7 @@
 #include "costmodel/workload.h"
 
+#include <algorithm>
+
 #include "base/require.h"
 
 namespace flex {
@@ -23,6 +25,15 @@ void validate(const Workload& w) {
           w.top_k, w.num_experts, w.num_experts);
   require(w.gate == GateKind::kLinear || w.projection_dim >= 1, "projection_dim is {}; it is at least 1",
           w.projection_dim);
+  // The largest buffer, E * C * max(M, H) elements for each of up to s copies, must be far from overflow.
+  constexpr double kMaxElements = 1e17;
+  const double largest = static_cast<double>(w.num_experts) *
+                         (static_cast<double>(w.capacity) + static_cast<double>(w.shards())) *
+                         static_cast<double>(w.shards()) *
+                         static_cast<double>(std::max(w.model_dim, w.hidden_dim));
+  require(largest <= kMaxElements,
+          "a capacity of {} slots for each of {} experts is more than any memory holds", w.capacity,
+          w.num_experts);
   require(is_floating(w.dtype), "dtype {} is not a floating type", name(w.dtype));
 }
 

@@ -313,6 +313,8 @@ void Stream::record(Event& event) {
 
 void Stream::wait(const Event& event) {
   const std::shared_ptr<Event::Impl> source = event.impl_;
+  require(source->device.kind == impl_->device.kind, "a stream of {} cannot wait for an event of {}",
+          to_string(impl_->device), to_string(source->device));
 #ifdef FLEX_HAS_CUDA
   if (impl_->device.is_cuda()) {
     FLEX_CUDA_CHECK(cudaStreamWaitEvent(static_cast<cudaStream_t>(impl_->native),

@@ -23,7 +23,7 @@ const std::vector<SuiteShape>& suite_shapes(std::string_view name) {
 SuiteResult run_suite(std::string_view name, DType dtype, RankContext& context,
                       const std::function<void(int, int)>& progress) {
   const std::vector<SuiteShape>& shapes = suite_shapes(name);
-  require<DeviceError>(context.gemm() != nullptr, "a suite runs on a CUDA device; use --device cuda:0");
+  require(context.gemm() != nullptr, "a suite runs on a CUDA device; use --device cuda:0");
   Stream stream(context.device());
   SuiteResult result{.dtype = dtype,
                      .copy_GBps = measure_copy_GBps(stream),

@@ -52,7 +52,8 @@ MoeLayer::Impl::Impl(const MoeConfig& config, RankContext& context)
       arena_(context.device()),
       host_needed_(Tensor::staging(DType::kI32, {1}, context.device())),
       host_counts_(Tensor::staging(DType::kI32, {config.num_experts}, context.device())),
-      finished_(context.device()) {
+      finished_(context.device()),
+      communicated_(context.device()) {
   context.prepare_weight_groups(workload_of(config, context.size()).shards());
 }
 
@@ -60,10 +61,18 @@ MoeLayer::Impl::~Impl() {
   if (std::uncaught_exceptions() > exceptions_at_start_) {
     context_.abort(fmt::format("rank {} failed", context_.rank()));
   }
-  try {
-    if (queued_) finished_.wait_blocking();
-  } catch (const std::exception& error) {
-    log_debug("rank {}: a layer ended with unfinished work: {}", context_.rank(), error.what());
+  wait_for_queued();
+}
+
+void MoeLayer::Impl::wait_for_queued() noexcept {
+  if (!queued_) return;
+  for (const Event* event : {&finished_, &communicated_}) {
+    try {
+      event->wait_blocking();
+    } catch (...) {
+      // The stream keeps its failure for its owner; here only the memory matters, which nothing uses any
+      // more.
+    }
   }
 }
 
@@ -78,6 +87,7 @@ void MoeLayer::Impl::check_forward(ConstTensorView x, TensorView y, const Forwar
   require(x.device == context_.device() && y.device == context_.device(),
           "MoeLayer::forward: x is on {} and y on {}, the layer is on {}", to_string(x.device),
           to_string(y.device), to_string(context_.device()));
+  require(x.contiguous() && y.contiguous(), "MoeLayer::forward: x and y must be contiguous");
   require(call.top_k >= 1 && call.top_k <= config_.num_experts,
           "MoeLayer::forward: top_k is {}; with {} experts it is from 1 to {}", call.top_k,
           config_.num_experts, config_.num_experts);
@@ -88,9 +98,10 @@ void MoeLayer::Impl::check_forward(ConstTensorView x, TensorView y, const Forwar
 ForwardResult MoeLayer::Impl::forward(ConstTensorView x, TensorView y, const ForwardCall& call,
                                       Stream& stream) {
   check_forward(x, y, call);
-  if (arena_.merges_on_reset() && queued_) finished_.wait_blocking();
-  arena_.reset();
   kept_ = false;
+  if (arena_.merges_on_reset()) wait_for_queued();
+  if (queued_) stream.wait(finished_);  // the last pass may have run on another stream
+  arena_.reset();
   x_ = x;
   y_ = y;
   call_ = call;
@@ -112,6 +123,7 @@ ForwardResult MoeLayer::Impl::forward(ConstTensorView x, TensorView y, const For
     result_.capacity = expert_capacity(call.top_k, call.capacity_factor, workload_.num_tokens,
                                        config_.num_experts, needed_capacity_);
     workload_.capacity = result_.capacity;
+    validate(workload_);
     result_.padded_capacity = workload_.padded_capacity();
     fix_plans(call);
     build_schedule_into(forward_schedule_, Part::kExpert, workload_, result_.plans.forward,
@@ -119,7 +131,7 @@ ForwardResult MoeLayer::Impl::forward(ConstTensorView x, TensorView y, const For
     take_forward_buffers();
     run_schedule(forward_schedule_, stream);
   } catch (...) {
-    finish(stream);  // what was queued still uses the layer's memory
+    leave_failed(stream);
     throw;
   }
   finish(stream);
@@ -135,6 +147,11 @@ void MoeLayer::Impl::backward(ConstTensorView dy, TensorView dx, double loss_gra
   require(dy.dtype == config_.dtype && dx.dtype == config_.dtype,
           "MoeLayer::backward: dy is {} and dx is {}, the layer is {}", name(dy.dtype), name(dx.dtype),
           name(config_.dtype));
+  require(dy.device == context_.device() && dx.device == context_.device(),
+          "MoeLayer::backward: dy is on {} and dx on {}, the layer is on {}", to_string(dy.device),
+          to_string(dx.device), to_string(context_.device()));
+  require(dy.contiguous() && dx.contiguous(), "MoeLayer::backward: dy and dx must be contiguous");
+  if (queued_) stream.wait(finished_);
   kept_ = false;
   dy_ = dy;
   dx_ = dx;
@@ -148,7 +165,7 @@ void MoeLayer::Impl::backward(ConstTensorView dy, TensorView dx, double loss_gra
     take_backward_buffers();
     run_schedule(backward_schedule_, stream);
   } catch (...) {
-    finish(stream);
+    leave_failed(stream);
     throw;
   }
   finish(stream);
@@ -157,16 +174,30 @@ void MoeLayer::Impl::backward(ConstTensorView dy, TensorView dx, double loss_gra
 void MoeLayer::Impl::run_schedule(Schedule& schedule, Stream& stream) {
   if (probe_.filter) probe_.filter(schedule);
   poison_taken(stream);
+  in_expert_part_ = schedule.part == Part::kExpert;
   context_.executor().run(schedule, stream, *this);
+  in_expert_part_ = false;
 }
 
 void MoeLayer::Impl::finish(Stream& stream) {
+  Stream& communication = context_.executor().communication();
   if (stream.device().is_cpu()) {
-    abort_if_failed(context_.executor().communication());
+    abort_if_failed(communication);
     abort_if_failed(stream);
   }
   stream.record(finished_);
+  communication.record(communicated_);  // a failed stream no longer waits for the other
   queued_ = true;
+}
+
+void MoeLayer::Impl::leave_failed(Stream& stream) {
+  // What was queued uses the layer's memory and the caller's tensors, which an exception may take away. Peers
+  // that are in the middle of an expert part would wait for this rank; before it, all ranks fail alike or are
+  // waiting for nobody.
+  if (in_expert_part_) context_.abort(fmt::format("rank {} failed while it queued a pass", context_.rank()));
+  in_expert_part_ = false;
+  finish(stream);
+  wait_for_queued();
 }
 
 void MoeLayer::Impl::abort_if_failed(Stream& stream) {
@@ -176,6 +207,8 @@ void MoeLayer::Impl::abort_if_failed(Stream& stream) {
       std::rethrow_exception(failure);
     } catch (const std::exception& error) {
       context.abort(fmt::format("rank {} failed: {}", context.rank(), error.what()));
+    } catch (...) {
+      context.abort(fmt::format("rank {} failed", context.rank()));
     }
   });
 }

@@ -34,7 +34,8 @@ struct ForwardCall {
   bool training = true;                 ///< keep what backward() needs
   bool add_noise = false;               ///< draw the training noise (config.gate_noise)
   std::uint64_t iteration = 0;          ///< of the noise
-  /// A promise that every rank passes as many tokens. With f > 0 no host exchange is then needed at all.
+  /// A promise that every rank passes as many tokens and the same call. With f > 0 nothing is exchanged on
+  /// the host then, and nothing is compared either: ranks that break the promise end in a CommError.
   bool equal_tokens = false;
 };
 

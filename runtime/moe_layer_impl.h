@@ -66,7 +66,9 @@ class MoeLayer::Impl final : public OperationRunner {
   void fix_plans(const ForwardCall& call);
   void run_schedule(Schedule& schedule, Stream& stream);
   void finish(Stream& stream);
+  void leave_failed(Stream& stream);
   void abort_if_failed(Stream& stream);
+  void wait_for_queued() noexcept;
   // moe_layer_buffers.cpp
   void take_route_buffers();
   void take_forward_buffers();
@@ -108,7 +110,9 @@ class MoeLayer::Impl final : public OperationRunner {
   Tensor host_needed_;  // (1) i32, staging
   Tensor host_counts_;  // (E) i32, staging
   Event finished_;
-  bool queued_ = false;  // `finished_` has been recorded
+  Event communicated_;
+  bool in_expert_part_ = false;
+  bool queued_ = false;  // both events have been recorded
 
   // The pass under way, and what forward keeps for backward.
   ConstTensorView x_, dy_;
@@ -131,7 +135,7 @@ class MoeLayer::Impl final : public OperationRunner {
   SlotLayout forward_layout_;
   TensorView encoded_;    // (E * C, M) in exchange_.layout
   TensorView expert_in_;  // (experts, rows, M)
-  TensorView hidden_, up_, activated_;
+  TensorView hidden_, up_, activated_, relu_mask_;
   TensorView expert_out_;  // (experts, rows, M)
   TensorView combined_;    // (E * C, M) in the forward layout: what decode reads
   WeightViews weights_;

@@ -142,7 +142,7 @@ VerifiedCase verify_curve(const TrainingCurve& curve, const std::string& name, R
 }  // namespace
 
 bool VerifiedCase::passed() const {
-  return uncompared.empty() && std::ranges::all_of(outputs, &VerifiedOutput::passed);
+  return !outputs.empty() && uncompared.empty() && std::ranges::all_of(outputs, &VerifiedOutput::passed);
 }
 
 const VerifiedOutput* VerifiedCase::worst() const {

@@ -69,17 +69,17 @@ void expert_ffn_cpu(const ExpertFfnArgs& args) {
   for (std::int64_t expert = 0; expert < args.x.size(0); ++expert) {
     const auto x = matrix_slice<T>(args.x, expert);
     auto hidden = matrix_slice<T>(args.hidden, expert);
-    hidden.noalias() = x * matrix_slice<T>(weights.fc1_w, expert).transpose();
+    multiply(hidden, x, matrix_slice<T>(weights.fc1_w, expert).transpose());
     if (weights.fc1_bias.present()) hidden.rowwise() += row_of<T>(weights.fc1_bias, expert);
     if (gated)
-      matrix_slice<T>(args.up, expert).noalias() = x * matrix_slice<T>(weights.up_w, expert).transpose();
+      multiply(matrix_slice<T>(args.up, expert), x, matrix_slice<T>(weights.up_w, expert).transpose());
 
     activate_rows<T>(activation_of(args.kind, args.activation), hidden.data(),
                      gated ? args.up.slice<T>(expert) : nullptr, activated_rows.slice<T>(expert),
                      hidden.size());
 
     auto y = matrix_slice<T>(args.y, expert);
-    y.noalias() = matrix_slice<T>(activated_rows, expert) * matrix_slice<T>(weights.fc2_w, expert);
+    multiply(y, matrix_slice<T>(activated_rows, expert), matrix_slice<T>(weights.fc2_w, expert));
     if (weights.fc2_bias.present()) {
       const std::int64_t columns = covered_columns(args.fc2_bias_begin, weights.fc2_bias.size(1), y.cols());
       if (columns == 0) continue;
@@ -96,8 +96,8 @@ void expert_ffn_backward_data_cpu(const ExpertFfnBackwardDataArgs& args) {
   for (std::int64_t expert = 0; expert < args.dy.size(0); ++expert) {
     auto dhidden = matrix_slice<T>(args.dhidden, expert);
     const auto hidden = matrix_slice<T>(args.hidden, expert);
-    dhidden.noalias() =
-        matrix_slice<T>(args.dy, expert) * matrix_slice<T>(args.weights.fc2_w, expert).transpose();
+    multiply(dhidden, matrix_slice<T>(args.dy, expert),
+             matrix_slice<T>(args.weights.fc2_w, expert).transpose());
     for (std::int64_t i = 0; i < hidden.size(); ++i) {
       const T dactivated = dhidden.data()[i];
       const T slope = activation_slope(activation, hidden.data()[i]);
@@ -110,8 +110,9 @@ void expert_ffn_backward_data_cpu(const ExpertFfnBackwardDataArgs& args) {
       }
     }
     auto dx = matrix_slice<T>(args.dx, expert);
-    dx.noalias() = dhidden * matrix_slice<T>(args.weights.fc1_w, expert);
-    if (gated) dx.noalias() += matrix_slice<T>(args.dup, expert) * matrix_slice<T>(args.weights.up_w, expert);
+    multiply(dx, dhidden, matrix_slice<T>(args.weights.fc1_w, expert));
+    if (gated)
+      multiply_add(dx, matrix_slice<T>(args.dup, expert), matrix_slice<T>(args.weights.up_w, expert));
   }
 }
 
@@ -123,19 +124,19 @@ void expert_ffn_backward_weights_cpu(const ExpertFfnBackwardWeightsArgs& args) {
     const auto x = matrix_slice<T>(args.x, expert);
     const auto dy = matrix_slice<T>(args.dy, expert);
     const auto dhidden = matrix_slice<T>(args.dhidden, expert);
-    matrix_slice<T>(gradients.fc1_w, expert).noalias() = dhidden.transpose() * x;
+    multiply(matrix_slice<T>(gradients.fc1_w, expert), dhidden.transpose(), x);
     if (gated)
-      matrix_slice<T>(gradients.up_w, expert).noalias() = matrix_slice<T>(args.dup, expert).transpose() * x;
+      multiply(matrix_slice<T>(gradients.up_w, expert), matrix_slice<T>(args.dup, expert).transpose(), x);
     if (gradients.fc1_bias.present()) row_of<T>(gradients.fc1_bias, expert) = dhidden.colwise().sum();
 
     if (keeps_activated(args.kind, args.activation)) {
-      matrix_slice<T>(gradients.fc2_w, expert).noalias() =
-          matrix_slice<T>(args.hidden, expert).transpose() * dy;
+      multiply(matrix_slice<T>(gradients.fc2_w, expert), matrix_slice<T>(args.hidden, expert).transpose(),
+               dy);
     } else {
       auto activated = matrix_slice<T>(args.activated, expert);
       activate_rows<T>(activation_of(args.kind, args.activation), args.hidden.slice<T>(expert),
                        gated ? args.up.slice<T>(expert) : nullptr, activated.data(), activated.size());
-      matrix_slice<T>(gradients.fc2_w, expert).noalias() = activated.transpose() * dy;
+      multiply(matrix_slice<T>(gradients.fc2_w, expert), activated.transpose(), dy);
     }
     if (gradients.fc2_bias.present()) {
       auto bias = row_of<T>(gradients.fc2_bias, expert);

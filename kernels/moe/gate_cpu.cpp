@@ -32,16 +32,16 @@ void normalize_backward(const Vector& v, Gradient gradient) {
 
 template <class T>
 void linear_gate_cpu(const LinearGateArgs& args) {
-  as_matrix<T>(args.logits).noalias() = as_matrix<T>(args.x) * as_matrix<T>(args.weight).transpose();
+  multiply(as_matrix<T>(args.logits), as_matrix<T>(args.x), as_matrix<T>(args.weight).transpose());
 }
 
 template <class T>
 void linear_gate_backward_cpu(const LinearGateBackwardArgs& args) {
   const auto dlogits = as_matrix<T>(args.dlogits);
-  as_matrix<T>(args.dweight).noalias() = dlogits.transpose() * as_matrix<T>(args.x);
+  multiply(as_matrix<T>(args.dweight), dlogits.transpose(), as_matrix<T>(args.x));
   auto dx = as_matrix<T>(args.dx);
   if (!args.accumulate_dx) dx.setZero();
-  dx.noalias() += dlogits * as_matrix<T>(args.weight);
+  multiply_add(dx, dlogits, as_matrix<T>(args.weight));
 }
 
 template <class T>
@@ -51,12 +51,12 @@ void cosine_gate_cpu(const CosineGateArgs& args) {
   auto normalized_sim = as_matrix<T>(args.normalized_sim);
   auto logits = as_matrix<T>(args.logits);
 
-  projected.noalias() = as_matrix<T>(args.x) * as_matrix<T>(args.projector_weight).transpose();
+  multiply(projected, as_matrix<T>(args.x), as_matrix<T>(args.projector_weight).transpose());
   projected.rowwise() += ConstRowMap<T>(args.projector_bias.as<T>(), args.projector_bias.size(0));
   for (std::int64_t expert = 0; expert < sim.cols(); ++expert) {
     normalized_sim.col(expert) = sim.col(expert) / floored(sim.col(expert).norm());
   }
-  logits.noalias() = projected * normalized_sim;
+  multiply(logits, projected, normalized_sim);
   const T scale = cosine_scale<T>(args.temperature);
   for (std::int64_t token = 0; token < logits.rows(); ++token) {
     logits.row(token) *= scale / floored(projected.row(token).norm());
@@ -77,12 +77,12 @@ void cosine_gate_backward_cpu(const CosineGateBackwardArgs& args) {
   for (std::int64_t token = 0; token < projected.rows(); ++token) {  // dprojected holds c u for a moment
     dprojected.row(token) = projected.row(token) * (scale / floored(projected.row(token).norm()));
   }
-  dsim.noalias() = dprojected.transpose() * dlogits;
+  multiply(dsim, dprojected.transpose(), dlogits);
   for (std::int64_t expert = 0; expert < sim.cols(); ++expert) {
     normalize_backward(sim.col(expert), dsim.col(expert));
   }
 
-  dprojected.noalias() = dlogits * as_matrix<T>(args.normalized_sim).transpose();
+  multiply(dprojected, dlogits, as_matrix<T>(args.normalized_sim).transpose());
   dprojected *= scale;
   T dtemperature = T(0);
   for (std::int64_t token = 0; token < projected.rows(); ++token) {
@@ -93,11 +93,11 @@ void cosine_gate_backward_cpu(const CosineGateBackwardArgs& args) {
   const bool clamped = args.temperature.as<T>()[0] > static_cast<T>(std::log(kMaxCosineScale));
   args.dtemperature.as<T>()[0] = clamped ? T(0) : dtemperature;
 
-  as_matrix<T>(args.dprojector_weight).noalias() = dprojected.transpose() * as_matrix<T>(args.x);
+  multiply(as_matrix<T>(args.dprojector_weight), dprojected.transpose(), as_matrix<T>(args.x));
   RowMap<T>(args.dprojector_bias.as<T>(), args.dprojector_bias.size(0)) = dprojected.colwise().sum();
   auto dx = as_matrix<T>(args.dx);
   if (!args.accumulate_dx) dx.setZero();
-  dx.noalias() += dprojected * as_matrix<T>(args.projector_weight);
+  multiply_add(dx, dprojected, as_matrix<T>(args.projector_weight));
 }
 
 template void linear_gate_cpu<float>(const LinearGateArgs&);

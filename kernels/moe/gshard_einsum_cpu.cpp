@@ -30,12 +30,12 @@ void gshard_mask_cpu(const GshardMaskArgs& args) {
 
 template <class T>
 void gshard_encode_cpu(const GshardEncodeArgs& args) {
-  as_matrix<T>(args.buffer).noalias() = mask_matrix<T>(args.mask).transpose() * as_matrix<T>(args.x);
+  multiply(as_matrix<T>(args.buffer), mask_matrix<T>(args.mask).transpose(), as_matrix<T>(args.x));
 }
 
 template <class T>
 void gshard_decode_cpu(const GshardDecodeArgs& args) {
-  as_matrix<T>(args.y).noalias() = mask_matrix<T>(args.mask) * as_matrix<T>(args.buffer);
+  multiply(as_matrix<T>(args.y), mask_matrix<T>(args.mask), as_matrix<T>(args.buffer));
 }
 
 template void gshard_mask_cpu<float>(const GshardMaskArgs&);

@@ -127,24 +127,27 @@ TEST_P(Mistakes, AreToldInOneLine) {
 
 INSTANTIATE_TEST_SUITE_P(
     Words, Mistakes,
-    ::testing::Values(Mistake{"", 2, "subcommand"},
-                      Mistake{"bensh", 2, "'bensh' is no subcommand (did you mean bench?)"},
-                      Mistake{"bench --ranks 0", 2, "--ranks"},
-                      Mistake{"bench --plan 'r1 d3 linear'", 2, "pipeline degree 3 is not 1, 2, 4 or 8"},
-                      Mistake{"bench --plan r5", 2, "r5 does not divide"},
-                      Mistake{"bench --plan fast", 2, "a plan looks like"},
-                      Mistake{"bench --experts 3 --ranks 2", 2, "3 experts do not spread over 2 ranks"},
-                      Mistake{"bench --experts 1 --top-k 2", 2, "top_k"},
-                      Mistake{"bench --experts 2 --ranks 8 --top-k 1 --hidden-dim 6", 2,
-                              "hidden_dim 6 is not divisible by the 4 ranks"},
-                      Mistake{"bench --ranks 4 --ranks-per-node 3", 2, "4 ranks do not fill nodes of 3"},
-                      Mistake{"bench --dtype int8", 2, "--dtype"},
-                      Mistake{"bench --capacity-factor nan", 2, "capacity_factor"},
-                      Mistake{"verify /nowhere.safetensors", 2, "/nowhere.safetensors"},
-                      Mistake{"verify " FLEX_SOURCE_DIR "/CMakeLists.txt", 2, "CMakeLists.txt"},
-                      Mistake{"verify --device gpu " FLEX_SOURCE_DIR "/tests/golden/moe_layer.safetensors", 2,
-                              "device 'gpu' is unknown; use cpu or cuda:N"},
-                      Mistake{"demo " FLEX_SOURCE_DIR "/tests/golden/moe_layer.safetensors", 2, "config"}));
+    ::testing::Values(
+        Mistake{"", 2, "subcommand"}, Mistake{"bensh", 2, "'bensh' is no subcommand (did you mean bench?)"},
+        Mistake{"bench --ranks 0", 2, "--ranks"},
+        Mistake{"bench --plan 'r1 d3 linear'", 2, "pipeline degree 3 is not 1, 2, 4 or 8"},
+        Mistake{"bench --plan r5", 2, "r5 does not divide"},
+        Mistake{"bench --plan fast", 2, "a plan looks like"},
+        Mistake{"bench --experts 3 --ranks 2", 2, "3 experts do not spread over 2 ranks"},
+        Mistake{"bench --experts 1 --top-k 2", 2, "top_k"},
+        Mistake{"bench --experts 2 --ranks 8 --top-k 1 --hidden-dim 6", 2,
+                "hidden_dim 6 is not divisible by the 4 ranks"},
+        Mistake{"bench --ranks 4 --ranks-per-node 3", 2, "4 ranks do not fill nodes of 3"},
+        Mistake{"bench --ranks 4 --experts 4 --tokens 4 --top-k 1 --model-dim 4 --hidden-dim 4 --plan r1 "
+                "--capacity-factor 4611686018427387904",
+                2, "is more than any memory holds"},
+        Mistake{"bench --dtype int8", 2, "--dtype"},
+        Mistake{"bench --capacity-factor nan", 2, "capacity_factor"},
+        Mistake{"verify /nowhere.safetensors", 2, "/nowhere.safetensors"},
+        Mistake{"verify " FLEX_SOURCE_DIR "/CMakeLists.txt", 2, "CMakeLists.txt"},
+        Mistake{"verify --device gpu " FLEX_SOURCE_DIR "/tests/golden/moe_layer.safetensors", 2,
+                "device 'gpu' is unknown; use cpu or cuda:N"},
+        Mistake{"demo " FLEX_SOURCE_DIR "/tests/golden/moe_layer.safetensors", 2, "config"}));
 
 }  // namespace
 }  // namespace flex
