@@ -90,10 +90,14 @@ LocalGroup::LocalGroup(std::shared_ptr<LocalWorld> world, std::vector<int> world
       world_ranks_(std::move(world_ranks)),
       numbers_(world_ranks_.size()),
       cuda_ranks_(world_ranks_.size()) {
-  constexpr int kUsuallyInFlight = 8;
-  active_.reserve(kUsuallyInFlight);
-  free_.reserve(kUsuallyInFlight);
-  for (int i = 0; i < kUsuallyInFlight; ++i) {
+  // A rank is in one meeting for each of its streams, and slow ones are still leaving theirs when the next
+  // begins. More are made when they are needed, which allocates.
+  constexpr std::size_t kOtherStreams = 8;
+  constexpr std::size_t kMostPrepared = 40;
+  const std::size_t prepared = std::min(2 * world_ranks_.size() + kOtherStreams, kMostPrepared);
+  active_.reserve(prepared);
+  free_.reserve(prepared);
+  for (std::size_t i = 0; i < prepared; ++i) {
     Meeting& meeting = storage_.emplace_back();
     meeting.calls.resize(world_ranks_.size());
     meeting.arrived.resize(world_ranks_.size());
