@@ -36,6 +36,7 @@ struct Options {
   std::string launcher = "threads";
   std::string device = "cpu";
   std::string suite;
+  std::string imbalance = "none";
   bool tf32 = false;
   int warmup = 2;
   int repeats = 10;
@@ -51,6 +52,7 @@ LayerBenchmark benchmark_of(const Options& options) {
                            .training = options.pass == "training",
                            .warmup = options.warmup,
                            .repeats = options.repeats};
+  benchmark.imbalance = *parse_imbalance(options.imbalance);
   if (options.plan != "all") {
     const Plan forward = parse_plan(options.plan);
     benchmark.plans = {
@@ -152,6 +154,12 @@ void add_bench(CLI::App& app, Outcome&) {
   command->add_option("--backward-plan", options->backward_plan,
                       "Another plan of the same r for the backward pass");
   command->add_option("--device", options->device, "cpu or cuda:N; in-process ranks share the GPU")
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--imbalance", options->imbalance,
+          "Routing: none (as random tokens fall), hot_expert (one gets 8 times the mean) or half_empty")
+      ->check(CLI::IsMember({"none", "hot_expert", "half_empty"}))
       ->capture_default_str();
   command->add_flag("--tf32", options->tf32, "CUDA, fp32: let matrix products round their operands to TF32");
   command->add_option("--suite", options->suite, "A named set of shapes instead of one: h200");

@@ -25,6 +25,7 @@ std::string plan_table(const std::vector<PlanMeasurement>& measurements, double 
                {"FLOP/s"},
                {"moved per rank"},
                {"by formula", Align::kLeft},
+               {"max/mean"},
                {"dropped"},
                {"loss"}});
   std::string notes;
@@ -40,7 +41,8 @@ std::string plan_table(const std::vector<PlanMeasurement>& measurements, double 
     table.add({pair_text(m.plans), format_us(m.median_us),
                fmt::format("{} .. {}", format_us(m.quartile_us[0]), format_us(m.quartile_us[1])),
                format_count(tokens / m.median_us * 1e6), format_count(m.flops / m.median_us * 1e6),
-               format_bytes(static_cast<double>(m.moved_bytes)), formula, fmt::format("{:.1f}%", dropped),
+               format_bytes(static_cast<double>(m.moved_bytes)), formula,
+               fmt::format("{:.2f}", m.max_over_mean), fmt::format("{:.1f}%", dropped),
                fmt::format("{:.4f}", m.loss)});
   }
   return table.text() + notes;
@@ -89,6 +91,7 @@ nlohmann::ordered_json plan_json(const std::vector<PlanMeasurement>& measurement
                   {"moved_bytes", m.moved_bytes},
                   {"expected_bytes", m.expected_bytes},
                   {"capacity", m.capacity},
+                  {"max_over_mean", m.max_over_mean},
                   {"dropped", m.dropped},
                   {"routed", m.routed},
                   {"loss", m.loss},

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/philox.h"
+#include "base/require.h"
 #include "costmodel/plan_space.h"
 #include "costmodel/traffic.h"
 #include "kernels/host_element.h"
@@ -59,6 +61,56 @@ double median(std::vector<double> values) {
   return values.empty() ? 0 : values[values.size() / 2];
 }
 
+// The experts that a token is to take: k different ones, drawn by their shares.
+void draw_experts(Imbalance imbalance, std::int64_t num_experts, PhiloxStream& random,
+                  std::vector<std::int64_t>& chosen) {
+  const auto taken = [&](std::int64_t expert, std::size_t before) {
+    return std::find(chosen.begin(), chosen.begin() + static_cast<std::ptrdiff_t>(before), expert) !=
+           chosen.begin() + static_cast<std::ptrdiff_t>(before);
+  };
+  const std::int64_t used =
+      imbalance == Imbalance::kHalfEmpty ? std::max<std::int64_t>(num_experts / 2, 1) : num_experts;
+  constexpr double kHotShare = 8;
+  const double hot = std::min(kHotShare / static_cast<double>(num_experts), 1.0);
+  for (std::size_t j = 0; j < chosen.size(); ++j) {
+    const bool room = static_cast<std::int64_t>(j) < used;  // k beyond the used experts takes others
+    do {
+      const bool takes_hot = imbalance == Imbalance::kHotExpert && j == 0 && random.uniform() < hot;
+      chosen[j] = takes_hot ? 0 : random.below(room ? used : num_experts);
+    } while (taken(chosen[j], j));
+  }
+}
+
+// Tokens that the gate sends where `imbalance` wants them: each is a sum of its experts' gate rows, the first
+// the largest.
+Tensor routed_tokens(const LayerBenchmark& benchmark, ConstTensorView gate_weight, Device device,
+                     std::uint64_t stream) {
+  const std::int64_t m = benchmark.config.model_dim;
+  const std::int64_t num_experts = benchmark.config.num_experts;
+  Tensor weight(gate_weight.dtype, gate_weight.shape);
+  copy_blocking(weight, gate_weight);
+  PhiloxStream random(benchmark.seed, stream);
+  std::vector<std::int64_t> chosen(static_cast<std::size_t>(benchmark.top_k));
+  std::vector<double> token(static_cast<std::size_t>(m));
+  Tensor host(benchmark.config.dtype, {benchmark.num_tokens, m});
+  constexpr double kNoise = 0.1;
+  for (std::int64_t t = 0; t < benchmark.num_tokens; ++t) {
+    draw_experts(benchmark.imbalance, num_experts, random, chosen);
+    for (double& value : token) value = kNoise * (2 * random.uniform() - 1);
+    double scale = 12;  // far above what another row's direction gives by chance
+    for (const std::int64_t expert : chosen) {
+      for (std::int64_t c = 0; c < m; ++c)
+        token[static_cast<std::size_t>(c)] += scale * host_element(weight, expert * m + c);
+      scale *= 0.9;
+    }
+    for (std::int64_t c = 0; c < m; ++c)
+      set_host_element(host, t * m + c, token[static_cast<std::size_t>(c)]);
+  }
+  Tensor tokens(host.dtype(), host.shape(), device);
+  copy_blocking(tokens, host);
+  return tokens;
+}
+
 /// One rank's layer with its tokens.
 class Bench {
  public:
@@ -78,7 +130,7 @@ class Bench {
         context.device().is_cpu() ? 1 : std::clamp<std::int64_t>(kSetsBytes / set_bytes, 1, kMostSets);
     for (std::int64_t set = 0; set < sets; ++set) {
       const auto stream = 2 * static_cast<std::uint64_t>(set);
-      sets_.push_back({random(stream), random(stream + 1), Tensor(dtype, shape, context.device()),
+      sets_.push_back({tokens(stream), random(stream + 1), Tensor(dtype, shape, context.device()),
                        Tensor(dtype, shape, context.device())});
     }
   }
@@ -118,11 +170,25 @@ class Bench {
 
   PlanMeasurement measure(const PlanPair& plans, const std::function<void()>& passed);
   [[nodiscard]] std::vector<OperationTime> time_operations(const PlanPair& plans);
+  [[nodiscard]] double max_over_mean() const {
+    const ConstTensorView counts = layer_.routing().counts;
+    Tensor host(counts.dtype, counts.shape);
+    copy_blocking(host, counts);
+    const auto* first = host.as<std::int32_t>();
+    const double mean =
+        static_cast<double>(benchmark_.num_tokens * benchmark_.top_k) / static_cast<double>(counts.size(0));
+    return mean > 0 ? static_cast<double>(*std::max_element(first, first + counts.size(0))) / mean : 0;
+  }
 
  private:
   struct Tokens {
     Tensor x, dy, y, dx;
   };
+  [[nodiscard]] Tensor tokens(std::uint64_t stream) {
+    if (benchmark_.imbalance == Imbalance::kNone) return random(stream);
+    return routed_tokens(benchmark_, layer_.parameters().at("gate.wg.weight").value, context_.device(),
+                         stream);
+  }
   [[nodiscard]] Tensor random(std::uint64_t stream) const {
     constexpr std::uint64_t kStreamsPerRank = 64;
     return random_normal_tensor(benchmark_.config.dtype, {benchmark_.num_tokens, benchmark_.config.model_dim},
@@ -217,6 +283,7 @@ PlanMeasurement Bench::measure(const PlanPair& plans, const std::function<void()
   result.expected_bytes = expected_bytes(workload(), plans, benchmark_.training);
   result.capacity = result_.capacity;
   result.dropped = sum_over_ranks(layer_.num_dropped_blocking());
+  result.max_over_mean = max_over_mean();
   result.routed = sum_over_ranks(benchmark_.num_tokens * benchmark_.top_k);
   result.loss = read_loss(layer_.routing().loss);
   const double matrices = benchmark_.config.ffn == FfnKind::kGated ? 3 : 2;
@@ -229,8 +296,17 @@ PlanMeasurement Bench::measure(const PlanPair& plans, const std::function<void()
 
 }  // namespace
 
+std::optional<Imbalance> parse_imbalance(std::string_view text) {
+  if (text == "none") return Imbalance::kNone;
+  if (text == "hot_expert") return Imbalance::kHotExpert;
+  if (text == "half_empty") return Imbalance::kHalfEmpty;
+  return std::nullopt;
+}
+
 std::vector<PlanMeasurement> benchmark_layer(const LayerBenchmark& benchmark, RankContext& context,
                                              const std::function<void(int, int)>& progress) {
+  require(benchmark.imbalance == Imbalance::kNone || benchmark.config.gate == GateKind::kLinear,
+          "an imbalance is made for the linear gate only");
   Bench bench(benchmark, context);
   static_cast<void>(bench.run_ns({}));  // the capacity decides which plans are legal
   const Workload workload = bench.workload();

@@ -2,12 +2,23 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/moe_layer.h"
 
 namespace flex {
+
+/// How tokens spread over experts.
+enum class Imbalance : std::uint8_t {
+  kNone,       ///< as random tokens fall
+  kHotExpert,  ///< expert 0 gets eight times the mean, at most every token
+  kHalfEmpty,  ///< the upper half of the experts gets nothing
+};
+/// none, hot_expert, half_empty.
+[[nodiscard]] std::optional<Imbalance> parse_imbalance(std::string_view text);
 
 /// What is timed: one layer on random tokens.
 struct LayerBenchmark {
@@ -19,7 +30,8 @@ struct LayerBenchmark {
   bool training = true;         ///< forward and backward; otherwise forward alone
   int warmup = 2;
   int repeats = 10;
-  std::uint64_t seed = 1;     ///< of the tokens
+  std::uint64_t seed = 1;  ///< of the tokens
+  Imbalance imbalance = Imbalance::kNone;
   bool tune_products = true;  ///< CUDA: search for the matrix products' algorithms while warming up
 };
 
@@ -43,6 +55,7 @@ struct PlanMeasurement {
   std::int64_t expected_bytes = 0;  ///< by the formulas, expected_traffic()
   std::int64_t capacity = 0;
   std::int64_t dropped = 0;               ///< choices, all ranks
+  double max_over_mean = 0;               ///< choices of the fullest expert over the mean, on this rank
   std::int64_t routed = 0;                ///< choices, all ranks: W * T * k
   double loss = 0;                        ///< auxiliary loss
   std::int64_t activation_bytes = 0;      ///< held beside parameters, on this rank
