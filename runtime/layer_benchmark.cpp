@@ -71,7 +71,8 @@ void draw_experts(Imbalance imbalance, std::int64_t num_experts, PhiloxStream& r
   const std::int64_t used =
       imbalance == Imbalance::kHalfEmpty ? std::max<std::int64_t>(num_experts / 2, 1) : num_experts;
   constexpr double kHotShare = 8;
-  const double hot = std::min(kHotShare / static_cast<double>(num_experts), 1.0);
+  const double hot =
+      std::min(kHotShare * static_cast<double>(chosen.size()) / static_cast<double>(num_experts), 1.0);
   for (std::size_t j = 0; j < chosen.size(); ++j) {
     const bool room = static_cast<std::int64_t>(j) < used;  // k beyond the used experts takes others
     do {
