@@ -79,7 +79,7 @@ tidy() {
   fi
 }
 
-# All sources: first those changed since the main branch (on it: by the last commit) or that include a changed header.
+# All sources of the build: first those changed since the main branch (on it: by the last commit) or that include a changed header.
 changed_sources_first() {
   local base header
   base=$(git merge-base HEAD origin/HEAD 2>/dev/null)
@@ -90,5 +90,7 @@ changed_sources_first() {
       git grep -lF "#include \"$header\"" -- '*.cpp'
     done
     git ls-files '*.cpp'
-  } | grep -v '^tests/install/' | awk '!seen[$0]++'
+  } | awk '!seen[$0]++' | while read -r source; do
+    if grep -qF "\"file\": \"$PWD/$source\"" build/release/compile_commands.json; then echo "$source"; fi
+  done
 }

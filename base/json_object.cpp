@@ -72,7 +72,7 @@ class JsonReader {
 
  private:
   template <class T>
-  T read_integer(const nlohmann::json& value, const std::string& path) const {
+  [[nodiscard]] T read_integer(const nlohmann::json& value, const std::string& path) const {
     if (!value.is_number_integer()) reject(value, path, "an integer");
     require_in_range(value, path);
     const bool fits = value.is_number_unsigned() ? std::in_range<T>(value.get<std::uint64_t>())
@@ -86,7 +86,7 @@ class JsonReader {
   }
 
   template <class List>
-  List read_list(const nlohmann::json& value, const std::string& path) const {
+  [[nodiscard]] List read_list(const nlohmann::json& value, const std::string& path) const {
     if (!value.is_array()) reject(value, path, "an array");
     List list;
     list.reserve(value.size());

@@ -68,7 +68,7 @@ LogLevel log_level() noexcept {
     for (const NamedLevel& named : kLevels) {
       if (current <= named.spdlog_level) return named.level;
     }
-  } catch (...) {  // no memory for the logger: nothing can be written
+  } catch (...) {  // NOLINT(bugprone-empty-catch): no memory for the logger, nothing can be written
   }
   return LogLevel::kOff;
 }
@@ -76,7 +76,7 @@ LogLevel log_level() noexcept {
 void set_log_level(LogLevel level) noexcept {
   try {
     logger().set_level(to_spdlog(level));
-  } catch (...) {  // as in log_level
+  } catch (...) {  // NOLINT(bugprone-empty-catch): as in log_level
   }
 }
 
@@ -86,7 +86,7 @@ void log_formatted(LogLevel level, fmt::string_view format, fmt::format_args arg
     spdlog::logger& target = logger();
     if (level == LogLevel::kOff || !target.should_log(to_spdlog(level))) return;
     target.log(to_spdlog(level), "{}", fmt::vformat(format, args));
-  } catch (...) {
+  } catch (...) {  // NOLINT(bugprone-empty-catch): as in log_level
   }
 }
 

@@ -30,7 +30,7 @@ void require_known_subcommand(const CLI::App& app, int argc, char** argv) {
 
 // flexmoe SUBCOMMAND ...
 // Exit 0: done; 1: failed while running, or a check did not pass; 2: wrong usage or bad input.
-int main(int argc, char** argv) {
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): only if stderr cannot be written
   constexpr int kFailed = 1;
   constexpr int kBadInput = 2;
   CLI::App app("Mixture-of-Experts layers under every parallelism and pipelining plan: run, measure, verify.",

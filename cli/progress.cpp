@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 namespace flex::cli {
@@ -17,7 +18,7 @@ constexpr duration<double> kBetween{0.1};
 constexpr int kWidth = 30;
 
 std::string time_left(double seconds) {
-  const int whole = static_cast<int>(seconds + 0.5);
+  const auto whole = std::lround(seconds);
   return whole < 60 ? fmt::format("{} s", whole) : fmt::format("{}:{:02}", whole / 60, whole % 60);
 }
 

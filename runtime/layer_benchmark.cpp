@@ -1,6 +1,7 @@
 #include "runtime/layer_benchmark.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/philox.h"
 #include "base/require.h"
@@ -272,7 +273,8 @@ PlanMeasurement Bench::measure(const PlanPair& plans, const std::function<void()
   }
   std::ranges::sort(times_ns);
   const auto at = [&](double share) {
-    const auto index = static_cast<std::size_t>(share * static_cast<double>(times_ns.size() - 1) + 0.5);
+    const auto index =
+        static_cast<std::size_t>(std::llround(share * static_cast<double>(times_ns.size() - 1)));
     return static_cast<double>(times_ns[index]) * 1e-3;
   };
   result.median_us = at(0.5);

@@ -88,9 +88,9 @@ TEST(JsonObject, RangesHaveTheirEnds) {
 
 TEST(JsonObject, PathsReachInside) {
   JsonObject object = object_of(R"({"links": [{}, {"a b": {"x.y": 1}}]})");
-  JsonObject link = object.required<std::vector<JsonObject>>("links")[1];
+  auto link = object.required<std::vector<JsonObject>>("links")[1];
   EXPECT_EQ(link.place("a"), "x.json: links[1].a");
-  JsonObject inner = link.required<JsonObject>("a b");
+  auto inner = link.required<JsonObject>("a b");
   EXPECT_EQ(inner.place("x.y"), R"(x.json: links[1]["a b"]["x.y"])");
   EXPECT_EQ(object.place(), "x.json");
   EXPECT_EQ(message_of<InputError>([&] { inner.reject("x.y", "{} is odd", 1); }),

@@ -1,5 +1,7 @@
 #include "kernels/moe/expert_ffn.h"
 
+#include <numbers>
+
 #include "tests/kernels/moe/ffn_case.h"
 #include "tests/support/kernel_test.h"
 
@@ -65,7 +67,7 @@ double activate(const FfnVariant& variant, double v) {
   if (variant.kind == FfnKind::kGated || variant.activation == Activation::kSilu)
     return v / (1.0 + std::exp(-v));
   if (variant.activation == Activation::kRelu) return std::max(v, 0.0);
-  return v * 0.5 * (1.0 + std::erf(v / std::sqrt(2.0)));
+  return v * 0.5 * (1.0 + std::erf(v / std::numbers::sqrt2));
 }
 
 TEST_P(ExpertFfn, MatchesTheDefinitionForAllShapes) {
