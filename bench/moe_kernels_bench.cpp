@@ -1,8 +1,8 @@
 // flex_moe_kernels_bench [fp32|fp16|bf16] [ROW]
 //
-// Times gate, routing, encode, decode and their gradients on cuda:0 at the layer sizes of the published
-// comparison (all rows, or row ROW). A figure is the median over samples of a run of calls between two
-// events, after warm-up, over as many sets of buffers as it takes to leave the L2 cache. GB/s counts the
+// Times gate, its loss, routing, encode, decode and their gradients on cuda:0 at the layer sizes of the
+// published comparison (all rows, or row ROW). A figure is the median over samples of a run of calls between
+// two events, after warm-up, over as many sets of buffers as it takes to leave the L2 cache. GB/s counts the
 // bytes that must move, once each; its share is of a device-to-device copy measured first. Results are
 // checked in the same run.
 #include <cuda_runtime_api.h>
@@ -22,6 +22,7 @@
 #include "kernels/moe/decode.h"
 #include "kernels/moe/encode.h"
 #include "kernels/moe/gate.h"
+#include "kernels/moe/gate_loss.h"
 #include "kernels/moe/route.h"
 
 namespace flex::bench {
@@ -105,6 +106,34 @@ std::vector<Operation> operations(const LayerSizes& row, LayerSet& layer, double
                 .needed_capacity = l.needed,
                 .workspace = l.workspace},
                stream);
+       }},
+      {"gate loss sums", bytes_of(layer.scores) + 0.5 * choice_bytes, 0.0,
+       [&stream](LayerSet& l) {
+         gate_loss_sums({.settings = {},
+                         .scores = l.scores,
+                         .clean = l.logits,
+                         .noisy = l.logits,
+                         .indices = l.indices,
+                         .sums = l.loss_sums,
+                         .workspace = l.loss_workspace},
+                        stream);
+       }},
+      {"route backward", 2.0 * bytes_of(layer.logits) + choice_bytes, 0.0,
+       [&stream](LayerSet& l) {
+         route_backward({.scores = l.scores, .indices = l.indices, .dgates = l.gates, .dlogits = l.dlogits},
+                        stream);
+       }},
+      {"gate loss backward", 3.0 * bytes_of(layer.logits), 0.0,
+       [&stream](LayerSet& l) {
+         gate_loss_backward({.settings = {},
+                             .scores = l.scores,
+                             .clean = l.logits,
+                             .noisy = l.logits,
+                             .indices = l.indices,
+                             .sums = l.loss_sums,
+                             .dvalue = 0.01,
+                             .dlogits = l.dlogits},
+                            stream);
        }},
       {"encode", bytes_of(layer.x) + bytes_of(layer.buffer) + choice_bytes, 0.0,
        [&stream, slots_of](LayerSet& l) { encode(slots_of(l), stream); }},

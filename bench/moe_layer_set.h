@@ -4,6 +4,7 @@
 
 #include "kernels/gemm_scratch.h"
 #include "kernels/moe/gate.h"
+#include "kernels/moe/gate_loss.h"
 #include "kernels/moe/route.h"
 #include "kernels/moe/slot_layout.h"
 #include "kernels/stream.h"
@@ -17,10 +18,10 @@ struct LayerSizes {
   double capacity_factor;
 };
 
-/// One set of the buffers that gate, routing, encode and decode work on, inputs random.
+/// One set of the buffers that gate, its loss, routing, encode and decode work on, inputs random.
 struct LayerSet {
   Tensor x, weight, logits, scores, indices, gates, locations, counts, needed, workspace;
-  Tensor buffer, y, dy, dbuffer, dgates, dx, dlogits, dweight, gate_workspace;
+  Tensor buffer, y, dy, dbuffer, dgates, dx, dlogits, dweight, gate_workspace, loss_sums, loss_workspace;
   SlotLayout layout;
 
   LayerSet(const LayerSizes& row, DType dtype, std::uint64_t seed, Stream& stream)
@@ -45,7 +46,10 @@ struct LayerSet {
         gate_workspace(
             DType::kU8,
             {linear_gate_backward_workspace_bytes(row.tokens, row.model_dim, row.experts, stream.device())},
-            stream.device()) {
+            stream.device()),
+        loss_sums(DType::kF64, {gate_loss_num_sums(row.experts)}, stream.device()),
+        loss_workspace(DType::kU8, {gate_loss_workspace_bytes(row.tokens, row.experts, stream.device())},
+                       stream.device()) {
     layout = {.num_experts = row.experts,
               .capacity = expert_capacity(row.top_k, row.capacity_factor, row.tokens, row.experts, 0)};
     buffer = Tensor(dtype, {layout.num_rows(), row.model_dim}, stream.device());

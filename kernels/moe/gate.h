@@ -5,8 +5,11 @@
 
 /// The gate: one logit per (token, expert). T tokens, M model dim, E experts, P projection dim. Weights,
 /// logits and all arithmetic are in gate_dtype(x.dtype): double for double, fp32 (never TF32) for the rest.
-/// All functions throw InputError for shapes or types that disagree, run on the stream's device and may
-/// return before the work is done. @source numerics.md "Gate"; Tutel's LinearTopKGate and CosineTopKGate.
+/// On CUDA the tensor cores take the products in exact bf16 parts of fp32 numbers; errors stay those of fp32
+/// sums (token_products.cuh has the bound), save that a gradient that is written in 16 bits is taken to 2^-14
+/// of its terms' magnitudes before it is rounded. All functions throw InputError for shapes or types that
+/// disagree, run on the stream's device and may return before the work is done. @source numerics.md "Gate";
+/// Tutel's LinearTopKGate and CosineTopKGate.
 namespace flex {
 
 struct LinearGateArgs {

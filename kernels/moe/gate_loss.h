@@ -29,8 +29,8 @@ struct GateLossSettings {
   double z_loss_weight = 0;  ///< adds z_loss_weight * mean over tokens of logsumexp(clean logits)^2
 };
 
-/// Length of the vector of sums: [0, E) sum of scores or importance, [E, 2E) n_e or load, then sum of
-/// logsumexp(clean)^2, then T.
+/// Length of the vector of sums: [0, E) sum of scores or importance, [E, 2E) n_e or load, both 0 for kNone,
+/// then sum of logsumexp(clean)^2, 0 without a z_loss_weight, then T.
 [[nodiscard]] constexpr std::int64_t gate_loss_num_sums(std::int64_t num_experts) {
   return 2 * num_experts + 2;
 }
@@ -38,7 +38,7 @@ struct GateLossSettings {
 struct GateLossSumsArgs {
   GateLossSettings settings;
   ConstTensorView scores;   ///< (T, E) softmax of the noisy logits
-  ConstTensorView clean;    ///< (T, E) logits before the noise
+  ConstTensorView clean;    ///< (T, E) logits before the noise; not read for the gshard loss alone
   ConstTensorView noisy;    ///< (T, E) logits after it (the same memory when there is none)
   ConstTensorView indices;  ///< (T, k) i32
   TensorView sums;          ///< (gate_loss_num_sums(E)) fp64, overwritten

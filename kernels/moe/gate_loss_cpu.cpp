@@ -135,7 +135,9 @@ void gate_loss_sums_cpu(const GateLossSumsArgs& args) {
   for (std::int64_t token = 0; token < tokens; ++token) {
     const T* clean = args.clean.slice<T>(token);
     const RowSoftmax<T> softmax(clean, experts);
-    sums[2 * experts] += softmax.log_sum_exp() * softmax.log_sum_exp();
+    if (args.settings.z_loss_weight != 0.0) {
+      sums[2 * experts] += softmax.log_sum_exp() * softmax.log_sum_exp();
+    }
     if (args.settings.kind == GateLossKind::kGshard) {
       for (std::int64_t expert = 0; expert < experts; ++expert) {
         sums[expert] += static_cast<double>(args.scores.slice<T>(token)[expert]);

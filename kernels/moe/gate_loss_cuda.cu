@@ -1,154 +1,12 @@
-#include <algorithm>
+#include "kernels/moe/gate_loss_params.cuh"
+#include "kernels/moe/token_lanes.cuh"
 
-#include "kernels/cuda_launch.cuh"
-#include "kernels/moe/gate_loss.h"
-
-// As on the CPU, everything is computed in double. Sums over tokens are taken in two stages of fixed order:
-// slices of tokens, then the slices.
 namespace flex {
 namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpSize;
-constexpr int kTokensOfTile = 32;
-constexpr std::int64_t kMaxSlices = 264;  // two for each SM of an H100 or H200
-constexpr std::int64_t kMinTokensOfSlice = kTokensOfTile;
 constexpr double kCv2Epsilon = 1e-10;  // added to the squared mean; numerics.md, "Losses on the gate"
-
-std::int64_t num_slices(std::int64_t tokens) {
-  return std::min(ceil_div(tokens, kMinTokensOfSlice), kMaxSlices);
-}
-
-struct LossParams {
-  GateLossKind kind;
-  const float* scores;
-  const float* clean;
-  const float* noisy;
-  const std::int32_t* indices;
-  const double* sums;  // of all tokens of the scope
-  double* partials;    // (slices, 2 E + 1)
-  float* dlogits;
-  std::int64_t num_tokens;
-  std::int64_t num_slices;
-  int num_experts;
-  int top_k;
-  double stddev;  // of the noise
-  double dvalue;
-  double z_loss_weight;
-
-  [[nodiscard]] __device__ bool compares_load() const {
-    return kind == GateLossKind::kLoadImportance || kind == GateLossKind::kLoadImportanceReleased;
-  }
-  [[nodiscard]] __device__ bool released() const { return kind == GateLossKind::kLoadImportanceReleased; }
-};
-
-__device__ double normal_cdf(double v) { return 0.5 * erfc(-v * 0.70710678118654752440); }
-__device__ double normal_density(double v) { return exp(-0.5 * v * v) * 0.39894228040143267794; }
-
-// A token's softmax of the clean logits and the threshold of its load.
-struct TokenStatistics {
-  double largest;
-  double sum;
-  double threshold;
-
-  [[nodiscard]] __device__ double softmax(float logit) const { return exp(logit - largest) / sum; }
-  [[nodiscard]] __device__ double log_sum_exp() const { return largest + log(sum); }
-};
-
-// For a whole warp; every lane gets the result.
-__device__ TokenStatistics token_statistics(const LossParams& p, std::int64_t token, int lane) {
-  const float* clean = p.clean + token * p.num_experts;
-  float largest = -INFINITY;
-  for (int expert = lane; expert < p.num_experts; expert += kWarpSize)
-    largest = fmaxf(largest, clean[expert]);
-  TokenStatistics statistics = {.largest = lanes_max(largest), .sum = 0.0, .threshold = 0.0};
-  double sum = 0.0;
-  for (int expert = lane; expert < p.num_experts; expert += kWarpSize) {
-    sum += exp(clean[expert] - statistics.largest);
-  }
-  statistics.sum = lanes_sum(sum);
-  if (p.compares_load()) {
-    const std::int32_t last = p.indices[token * p.top_k + p.top_k - 1];
-    statistics.threshold = p.noisy[token * p.num_experts + last];
-  }
-  return statistics;
-}
-
-// How far an expert's clean gate value is above the token's threshold, in standard deviations of the noise.
-__device__ double load_margin(const LossParams& p, const TokenStatistics& statistics, float clean) {
-  const double value = p.released() ? statistics.softmax(clean) : static_cast<double>(clean);
-  return (value - statistics.threshold) / p.stddev;
-}
-
-// ---- Sums -----------------------------------------------------------------------------------------------
-
-// Each thread adds up one expert over every blockDim.y-th token of a tile, the tiles of the slice in order.
-// Statistics of a tile's tokens are computed by the warps first. Block (slice, group of blockDim.x experts).
-__global__ void __launch_bounds__(kThreads) sums_kernel(const __grid_constant__ LossParams p) {
-  __shared__ TokenStatistics statistics[kTokensOfTile];
-  __shared__ double shares[2][kThreads];
-  __shared__ double warp_squares[kWarps];
-  const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
-  const int lane = thread % kWarpSize;
-  const int warp = thread / kWarpSize;
-  const std::int64_t size = ceil_div(p.num_tokens, p.num_slices);
-  const std::int64_t begin = min(blockIdx.x * size, p.num_tokens);
-  const std::int64_t end = min(begin + size, p.num_tokens);
-  const int expert = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x);
-  const bool active = expert < p.num_experts;
-
-  double first = 0.0;    // scores or importance
-  double second = 0.0;   // first choices or load
-  double squares = 0.0;  // of logsumexp, over this warp's tokens
-  for (std::int64_t tile = begin; tile < end; tile += kTokensOfTile) {
-    const int tokens = static_cast<int>(min(end - tile, static_cast<std::int64_t>(kTokensOfTile)));
-    __syncthreads();  // the tile before has been used
-    for (int token = warp; token < tokens; token += kWarps) {
-      const TokenStatistics mine = token_statistics(p, tile + token, lane);
-      squares += mine.log_sum_exp() * mine.log_sum_exp();
-      if (lane == 0) statistics[token] = mine;
-    }
-    __syncthreads();
-    for (int token = static_cast<int>(threadIdx.y); active && token < tokens; token += blockDim.y) {
-      const std::int64_t place = (tile + token) * p.num_experts + expert;
-      if (p.kind == GateLossKind::kGshard) {
-        first += p.scores[place];
-        second += p.indices[(tile + token) * p.top_k] == expert ? 1.0 : 0.0;
-      } else if (p.compares_load()) {
-        first += statistics[token].softmax(p.clean[place]);
-        second += normal_cdf(load_margin(p, statistics[token], p.clean[place]));
-      }
-    }
-  }
-  shares[0][thread] = first;
-  shares[1][thread] = second;
-  if (lane == 0) warp_squares[warp] = squares;
-  __syncthreads();
-  double* partials = p.partials + blockIdx.x * (2 * static_cast<std::int64_t>(p.num_experts) + 1);
-  if (thread == 0 && blockIdx.y == 0) {
-    double sum = 0.0;
-    for (const double share : warp_squares) sum += share;
-    partials[2 * p.num_experts] = sum;
-  }
-  if (threadIdx.y != 0 || !active) return;
-  for (int which = 0; which < 2; ++which) {
-    double sum = 0.0;
-    for (unsigned y = 0; y < blockDim.y; ++y) sum += shares[which][y * blockDim.x + threadIdx.x];
-    partials[which * p.num_experts + expert] = sum;
-  }
-}
-
-__global__ void __launch_bounds__(kThreads)
-    sum_slices_kernel(const __grid_constant__ LossParams p, double* sums) {
-  const std::int64_t count = 2 * static_cast<std::int64_t>(p.num_experts) + 1;
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i == count) sums[i] = static_cast<double>(p.num_tokens);
-  if (i >= count) return;
-  double sum = 0.0;
-#pragma unroll 8
-  for (std::int64_t slice = 0; slice < p.num_slices; ++slice) sum += p.partials[slice * count + i];
-  sums[i] = sum;
-}
 
 // ---- Value ----------------------------------------------------------------------------------------------
 
@@ -213,7 +71,7 @@ class TokenGradient {
   __device__ TokenGradient(const LossParams& p, const SquaredVariation& importance,
                            const SquaredVariation& load, std::int64_t token, int lane)
       : p_(p), importance_(importance), load_(load), token_(token), tokens_(p.sums[2 * p.num_experts + 1]) {
-    if (p.compares_load() || p.z_loss_weight != 0.0) statistics_ = token_statistics(p, token, lane);
+    if (p.needs_statistics()) statistics_ = token_statistics(p, token, lane);
   }
 
   [[nodiscard]] __device__ Contribution of(int expert) const {
@@ -287,45 +145,57 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const __grid_constan
   }
 }
 
-template <class Args>
-LossParams loss_params(const Args& args) {
-  const std::int64_t experts = args.scores.size(1);
-  return {.kind = args.settings.kind,
-          .scores = args.scores.template as<float>(),
-          .clean = args.clean.template as<float>(),
-          .noisy = args.noisy.template as<float>(),
-          .indices = args.indices.template as<std::int32_t>(),
-          .num_tokens = args.scores.size(0),
-          .num_slices = num_slices(args.scores.size(0)),
-          .num_experts = static_cast<int>(experts),
-          .top_k = static_cast<int>(args.indices.size(1)),
-          .stddev = args.settings.gate_noise / static_cast<double>(experts),
-          .z_loss_weight = args.settings.z_loss_weight};
+// The gshard loss alone: kLanes neighbouring lanes share a token, each with kWidth neighbouring experts at a
+// time. Blocks run through the tokens.
+template <int kLanes, int kWidth>
+__global__ void __launch_bounds__(kThreads) gshard_backward_kernel(const __grid_constant__ LossParams p) {
+  const int first_expert = static_cast<int>(threadIdx.x) % kLanes * kWidth;
+  const double tokens = p.sums[2 * p.num_experts + 1];
+  const double scale = p.dvalue * p.num_experts / (tokens * tokens);
+  double dscores[kWidth] = {};
+  const bool active = first_expert < p.num_experts;
+#pragma unroll
+  for (int i = 0; active && i < kWidth; ++i) dscores[i] = scale * p.sums[p.num_experts + first_expert + i];
+
+  constexpr int kTokens = kThreads / kLanes;
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kTokens;
+  // All lanes take as many rounds, for the sake of the shuffles.
+  const std::int64_t rounds = ceil_div<std::int64_t>(p.num_tokens, stride);
+  std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * kTokens + threadIdx.x / kLanes;
+#pragma unroll 2
+  for (std::int64_t round = 0; round < rounds; ++round, token += stride) {
+    const bool inside = active && token < p.num_tokens;
+    const std::int64_t place = token * p.num_experts + first_expert;
+    float scores[kWidth] = {};
+    float before[kWidth] = {};
+    if (inside) {
+      load_experts(p.scores + place, scores);
+      load_experts(p.dlogits + place, before);
+    }
+    double dot = 0.0;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) dot += scores[i] * dscores[i];
+    dot = lanes_sum<kLanes>(dot);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) before[i] += static_cast<float>(scores[i] * (dscores[i] - dot));
+    if (inside) store_experts(p.dlogits + place, before);
+  }
+}
+
+// Returns false unless the gshard loss alone was asked for, and a token's experts fit its lanes.
+bool launch_gshard_backward(const LossParams& p, cudaStream_t stream) {
+  if (p.kind != GateLossKind::kGshard || p.needs_statistics()) return false;
+  return dispatch_token_lanes(p.num_experts, {p.scores, p.dlogits}, [&]<int kLanes, int kWidth>() {
+    if (p.num_experts > kLanes * kWidth) return false;
+    constexpr std::int64_t kMaxBlocks = 8 * 132;  // as many as an H100 or H200 runs at once
+    const std::int64_t blocks = std::min(ceil_div<std::int64_t>(p.num_tokens, kThreads / kLanes), kMaxBlocks);
+    gshard_backward_kernel<kLanes, kWidth><<<grid_size(blocks), kThreads, 0, stream>>>(p);
+    FLEX_CUDA_CHECK(cudaGetLastError());
+    return true;
+  });
 }
 
 }  // namespace
-
-std::int64_t gate_loss_workspace_bytes_cuda(std::int64_t num_tokens, std::int64_t num_experts) {
-  return num_slices(num_tokens) * (2 * num_experts + 1) * static_cast<std::int64_t>(sizeof(double));
-}
-
-void gate_loss_sums_cuda(const GateLossSumsArgs& args, Stream& stream) {
-  cudaStream_t native = launch_stream(stream);
-  LossParams p = loss_params(args);
-  p.partials = args.workspace.as<double>();
-  if (p.num_slices > 0) {
-    unsigned lanes = 1;  // experts of a block
-    while (lanes < kThreads && lanes < static_cast<unsigned>(p.num_experts)) lanes *= 2;
-    const dim3 blocks(grid_size(p.num_slices),
-                      static_cast<unsigned>(ceil_div<std::int64_t>(p.num_experts, lanes)));
-    sums_kernel<<<blocks, dim3(lanes, kThreads / lanes), 0, native>>>(p);
-    FLEX_CUDA_CHECK(cudaGetLastError());
-  }
-  const std::int64_t num_sums = gate_loss_num_sums(p.num_experts);
-  sum_slices_kernel<<<grid_size(ceil_div<std::int64_t>(num_sums, kThreads)), kThreads, 0, native>>>(
-      p, args.sums.as<double>());
-  FLEX_CUDA_CHECK(cudaGetLastError());
-}
 
 void gate_loss_value_cuda(const GateLossValueArgs& args, Stream& stream) {
   cudaStream_t native = launch_stream(stream);
@@ -344,7 +214,7 @@ void gate_loss_backward_cuda(const GateLossBackwardArgs& args, Stream& stream) {
   p.sums = args.sums.as<double>();
   p.dvalue = args.dvalue;
   p.dlogits = args.dlogits.as<float>();
-  if (p.num_tokens == 0) return;
+  if (p.num_tokens == 0 || launch_gshard_backward(p, native)) return;
   backward_kernel<<<grid_size(ceil_div<std::int64_t>(p.num_tokens, kWarps)), kThreads, 0, native>>>(p);
   FLEX_CUDA_CHECK(cudaGetLastError());
 }

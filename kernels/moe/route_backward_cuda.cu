@@ -2,12 +2,12 @@
 
 #include "kernels/cuda_launch.cuh"
 #include "kernels/moe/route.h"
+#include "kernels/moe/token_lanes.cuh"
 
 namespace flex {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kFewExperts = 8;  // a token of at most so many is a quarter of a warp's work
 
 struct RouteBackwardParams {
   const float* scores;
@@ -21,8 +21,8 @@ struct RouteBackwardParams {
 };
 
 // A token is shared by kLanes neighbouring lanes. With gate_j = s_j / D: ds_j = (dgate_j - along) / D for the
-// choices and 0 elsewhere, so that dlogit_e is -s_e dot everywhere, and then overwritten for the choices.
-template <int kLanes>
+// choices and 0 elsewhere, and dlogit_e = s_e (ds_e - dot).
+template <int kLanes, int kWidth>
 __global__ void __launch_bounds__(kThreads) route_backward_kernel(RouteBackwardParams p) {
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const std::int64_t token = thread / kLanes;
@@ -36,6 +36,7 @@ __global__ void __launch_bounds__(kThreads) route_backward_kernel(RouteBackwardP
 
   float sum = 0.0F;       // of the chosen scores
   float weighted = 0.0F;  // of dgate * score
+#pragma unroll 1          // a few choices; unrolled, they take registers that more warps could have
   for (int choice = lane; choice < top_k; choice += kLanes) {
     const float score = scores[indices[choice]];
     sum += score;
@@ -49,17 +50,26 @@ __global__ void __launch_bounds__(kThreads) route_backward_kernel(RouteBackwardP
   const float along = divides && sum > FLT_EPSILON ? weighted / divisor : 0.0F;
 
   float dot = 0.0F;
+#pragma unroll 1
   for (int choice = lane; choice < top_k; choice += kLanes) {
     dot += scores[indices[choice]] * ((dgates[choice] - along) / divisor);
   }
   dot = lanes_sum<kLanes>(dot);
-  for (int expert = lane; active && expert < p.num_experts; expert += kLanes) {
-    dlogits[expert] = scores[expert] * (0.0F - dot);
-  }
-  __syncwarp();  // another lane may have written the choice's place
-  for (int choice = lane; choice < top_k; choice += kLanes) {
-    const int expert = indices[choice];
-    dlogits[expert] = scores[expert] * ((dgates[choice] - along) / divisor - dot);
+  for (int first = lane * kWidth; active && first < p.num_experts; first += kLanes * kWidth) {
+    float mine[kWidth];
+    float dscores[kWidth] = {};
+    load_experts(scores + first, mine);
+#pragma unroll 1
+    for (int choice = 0; choice < p.top_k; ++choice) {
+      const int place = indices[choice] - first;
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) {
+        if (place == i) dscores[i] = (dgates[choice] - along) / divisor;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) mine[i] *= dscores[i] - dot;
+    store_experts(dlogits + first, mine);
   }
 }
 
@@ -76,12 +86,11 @@ void route_backward_cuda(const RouteBackwardArgs& args, Stream& stream) {
                                  .top_k = static_cast<int>(args.indices.size(1)),
                                  .normalize = args.normalize_gate};
   if (p.num_tokens == 0) return;
-  const bool few = p.num_experts <= kFewExperts;
-  const std::int64_t lanes = few ? kFewExperts : kWarpSize;
-  const unsigned blocks = grid_size(ceil_div<std::int64_t>(p.num_tokens * lanes, kThreads));
-  auto* kernel = few ? route_backward_kernel<kFewExperts> : route_backward_kernel<kWarpSize>;
-  kernel<<<blocks, kThreads, 0, native>>>(p);
-  FLEX_CUDA_CHECK(cudaGetLastError());
+  dispatch_token_lanes(p.num_experts, {p.scores, p.dlogits}, [&]<int kLanes, int kWidth>() {
+    const unsigned blocks = grid_size(ceil_div<std::int64_t>(p.num_tokens * kLanes, kThreads));
+    route_backward_kernel<kLanes, kWidth><<<blocks, kThreads, 0, native>>>(p);
+    FLEX_CUDA_CHECK(cudaGetLastError());
+  });
 }
 
 }  // namespace flex

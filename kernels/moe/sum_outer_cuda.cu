@@ -1,29 +1,36 @@
 #include <algorithm>
 
+#include "kernels/moe/split_products.cuh"
 #include "kernels/moe/token_products.cuh"
-#include "kernels/moe/token_tile.cuh"
 
-// Tokens are split into a number of slices that depends on the shape alone. A block has one slice, 256
-// channels and kRows rows; each warp takes four tokens at a time of its own, through a pipeline of stages
-// that no other warp touches. The warps' sums are added in their order, and the slices' in theirs by a second
+// Tokens are split into a number of slices that depends on the shape alone. A block has one slice, 64
+// channels and 16 kM rows, of which each warp takes every fourth step of 16 tokens, through a pipeline of
+// stages that no other lane touches: lane 4g + t has tokens 4t to 4t + 3 of a step, channels 8g to 8g + 7 and
+// rows 2 kM g to 2 kM g + 2 kM - 1. Rows are A and channels are B of the products, tokens the terms; column g
+// of column tile j is channel 8g + j. The warps' sums are added in their order, and the slices' by a second
 // kernel.
 namespace flex {
 namespace {
 
-constexpr int kTokensOfStep = 4;
-constexpr int kTokensOfRound = kTileWarps * kTokensOfStep;
-constexpr int kFewRows = 8;
-constexpr int kManyRows = 16;
-constexpr std::int64_t kWantedBlocks = 264;  // two for each SM of an H100 or H200
+constexpr int kColumnTiles = 8;
+constexpr int kColumns = kColumnTiles * kMmaColumns;
+constexpr int kTokensOfStep = kMmaTerms;
+constexpr int kTokensOfLane = 4;
+constexpr int kTokensOfRound = kProductWarps * kTokensOfStep;
+constexpr int kStages = 4;
+constexpr int kFactorParts = 3;
+constexpr int kLastLevel = 2;
 constexpr std::int64_t kMaxSlices = 64;
 constexpr std::int64_t kMinTokensOfSlice = 256;
 
-std::int64_t rows_of_tile(std::int64_t rows) { return rows <= kFewRows ? kFewRows : kManyRows; }
+std::int64_t rows_of_tile(std::int64_t rows) { return rows <= kMmaRows ? kMmaRows : 2 * kMmaRows; }
 
 std::int64_t num_slices(std::int64_t tokens, std::int64_t rows, std::int64_t cols) {
   if (tokens == 0 || rows == 0 || cols == 0) return 0;
-  const std::int64_t tiles = ceil_div<std::int64_t>(cols, kTileColumns) * ceil_div(rows, rows_of_tile(rows));
-  return std::min({ceil_div(kWantedBlocks, tiles), kMaxSlices, ceil_div(tokens, kMinTokensOfSlice)});
+  const std::int64_t tiles = ceil_div<std::int64_t>(cols, kColumns) * ceil_div(rows, rows_of_tile(rows));
+  // Rounded down, so that all blocks of a large problem run at once.
+  const std::int64_t wanted = std::max<std::int64_t>(kProductBlocks / tiles, 1);
+  return std::min({wanted, kMaxSlices, ceil_div(tokens, kMinTokensOfSlice)});
 }
 
 struct OuterParams {
@@ -36,149 +43,239 @@ struct OuterParams {
   std::int64_t row_tiles;
   std::int64_t column_tiles;
   std::int64_t tokens_of_slice;
+  bool a_vectors;
   bool x_vectors;
 };
 
-template <class T, int kRows>
+// A warp's tokens of a step, as its lanes read them.
+template <class T, int kM>
 struct OuterStage {
-  T x[kTokensOfStep][kTileColumns];
-  float a[kTokensOfStep][kRows];
+  static constexpr int kVectors = static_cast<int>(sizeof(T)) / 2;  // of eight channels
+  static constexpr int kFactors = 2 * kM;
+  uint4 x[kTokensOfLane][kVectors][kWarpSize];
+  float a[kTokensOfLane][kWarpSize][kFactors];
 };
 
-// With few rows two blocks share an SM: fp32 then has a stage less.
-template <class T, int kRows>
-inline constexpr int kStages = kRows == kFewRows && sizeof(T) == sizeof(float) ? 3 : 4;
+// Place of a warp's sum in the order in which a lane has them; a lane more in each row, so that neither
+// writing by lanes nor reading by channels meets many bank conflicts.
+template <int kM>
+struct OuterTotal {
+  static constexpr int kSums = kM * kColumnTiles * 4;  // of a lane
+  static constexpr int kStride = kWarpSize + 1;
+  static constexpr int kFloats = kSums * kStride;
+  __device__ static int place(int m, int half, int second, int column_tile, int lane) {
+    return (((m * 2 + half) * 2 + second) * kColumnTiles + column_tile) * kStride + lane;
+  }
+};
 
-template <class T, int kRows>
+template <class T, int kM>
 constexpr std::size_t outer_shared_bytes() {
-  static_assert(sizeof(OuterStage<T, kRows>) % kVectorBytes == 0);
   // The same memory serves to add the warps' sums at the end.
-  return std::max(sizeof(OuterStage<T, kRows>) * kTileWarps * kStages<T, kRows>,
-                  sizeof(float) * kRows * kTileColumns);
+  return std::max(sizeof(OuterStage<T, kM>) * kProductWarps * kStages,
+                  sizeof(float) * OuterTotal<kM>::kFloats * kProductWarps);
 }
 
-template <class T, int kRows>
-__device__ void stage_tokens(OuterStage<T, kRows>& to, const OuterParams& p, std::int64_t first_token,
+template <class T, int kM>
+__device__ void stage_tokens(OuterStage<T, kM>& to, const OuterParams& p, std::int64_t first_token,
                              std::int64_t end_token, std::int64_t first_row, std::int64_t first_column,
                              int lane) {
+  using Stage = OuterStage<T, kM>;
+  const std::int64_t row = first_row + lane / 4 * Stage::kFactors;
+  const std::int64_t column = first_column + lane / 4 * 8;
 #pragma unroll
-  for (int token = 0; token < kTokensOfStep; ++token) {
+  for (int token = 0; token < kTokensOfLane; ++token) {
     // Tokens past the slice count as zeros.
-    const bool inside = first_token + token < end_token;
-    const T* row = static_cast<const T*>(p.x) + (inside ? first_token + token : 0) * p.num_columns;
-    stage_lane(to.x[token], row, first_column, inside ? p.num_columns : 0, lane, p.x_vectors);
-  }
+    const std::int64_t wanted = first_token + lane % 4 * kTokensOfLane + token;
+    const bool inside = wanted < end_token;
+    const std::int64_t source = inside ? wanted : 0;
+    const T* x = static_cast<const T*>(p.x) + source * p.num_columns;
 #pragma unroll
-  for (int i = lane; i < kTokensOfStep * kRows; i += kWarpSize) {
-    const std::int64_t token = first_token + i / kRows;
-    const std::int64_t row = first_row + i % kRows;
-    const bool inside = token < end_token && row < p.num_rows;
-    __pipeline_memcpy_async(&to.a[i / kRows][i % kRows], p.a + (inside ? token * p.num_rows + row : 0),
-                            sizeof(float), inside ? 0 : sizeof(float));
-  }
-}
-
-// sums[row][i] += a[token][row] * x[token][i].
-template <class T, int kRows>
-__device__ void add_tokens(const OuterStage<T, kRows>& stage, float (&sums)[kRows][kLaneColumns], int lane) {
+    for (int vector = 0; vector < Stage::kVectors; ++vector) {
+      stage_vector(reinterpret_cast<unsigned char*>(&to.x[token][vector][lane]), x,
+                   column + vector * kVectorWidth<T>, p.num_columns, inside, p.x_vectors);
+    }
+    const float* a = p.a + source * p.num_rows;
+    float* factors = to.a[token][lane];
+    if (p.a_vectors) {
+      const bool within = inside && row < p.num_rows;
+      copy_async<static_cast<int>(sizeof(float)) * Stage::kFactors>(factors, within ? a + row : p.a, within);
+      continue;
+    }
 #pragma unroll
-  for (int token = 0; token < kTokensOfStep; ++token) {
-    float x[2][4];
-    read_quad(stage.x[token], lane, 0, x[0]);
-    read_quad(stage.x[token], lane, 1, x[1]);
-#pragma unroll
-    for (int first = 0; first < kRows; first += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(&stage.a[token][first]);
-      const float factors[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-      for (int row = 0; row < 4; ++row) {
-#pragma unroll
-        for (int i = 0; i < kLaneColumns; ++i) {
-          sums[first + row][i] = fmaf(factors[row], x[i / 4][i % 4], sums[first + row][i]);
-        }
-      }
+    for (int i = 0; i < Stage::kFactors; ++i) {
+      const bool within = inside && row + i < p.num_rows;
+      copy_async<sizeof(float)>(factors + i, within ? a + row + i : p.a, within);
     }
   }
 }
 
-template <class T, int kRows>
-__global__ void __launch_bounds__(kTileThreads, kRows == kFewRows ? 2 : 1)
+// Parts of one channel of a lane's four tokens, as terms of B.
+template <class T, int kWords>
+__device__ void channel_terms(const unsigned (&x)[kTokensOfLane][kWords], int channel,
+                              unsigned (&terms)[kNumParts<T>][1][2]) {
+  if constexpr (kNumParts<T> == 1) {
+    const unsigned select = channel % 2 == 0 ? 0x5410U : 0x7632U;  // both lower halves, or both upper ones
+    const int word = channel / 2;
+    terms[0][0][0] = __byte_perm(x[0][word], x[1][word], select);
+    terms[0][0][1] = __byte_perm(x[2][word], x[3][word], select);
+  } else {
+    float values[kTokensOfLane];
+#pragma unroll
+    for (int token = 0; token < kTokensOfLane; ++token) {
+      if constexpr (sizeof(T) == sizeof(float)) {
+        values[token] = __uint_as_float(x[token][channel]);
+      } else {
+        __half2 pair;
+        memcpy(&pair, &x[token][channel / 2], sizeof(pair));
+        values[token] = channel % 2 == 0 ? __low2float(pair) : __high2float(pair);
+      }
+    }
+#pragma unroll
+    for (int pair = 0; pair < 2; ++pair) {
+      unsigned parts[kNumParts<T>];
+      split_pair(values[2 * pair], values[2 * pair + 1], parts);
+#pragma unroll
+      for (int part = 0; part < kNumParts<T>; ++part) terms[part][0][pair] = parts[part];
+    }
+  }
+}
+
+template <int kM>
+inline constexpr int kGroup = 4 / kM;  // column tiles whose products are taken together
+template <int kM>
+using OuterSums = float[kColumnTiles / kGroup<kM>][kM][kGroup<kM>][4];
+
+// sums[row][channel] += a[token][row] * x[token][channel] over the tokens of a step.
+template <class T, int kM>
+__device__ void add_tokens(OuterSums<kM>& sums, const OuterStage<T, kM>& stage, int lane) {
+  using Stage = OuterStage<T, kM>;
+  unsigned a[kM][kFactorParts][1][4];
+#pragma unroll
+  for (int pair = 0; pair < 2; ++pair) {
+    float factors[2][Stage::kFactors];
+#pragma unroll
+    for (int token = 0; token < 2; ++token) {
+      if constexpr (Stage::kFactors == 4) {
+        const float4 four = *reinterpret_cast<const float4*>(stage.a[2 * pair + token][lane]);
+        factors[token][0] = four.x;
+        factors[token][1] = four.y;
+        factors[token][2] = four.z;
+        factors[token][3] = four.w;
+      } else {
+        const float2 two = *reinterpret_cast<const float2*>(stage.a[2 * pair + token][lane]);
+        factors[token][0] = two.x;
+        factors[token][1] = two.y;
+      }
+    }
+#pragma unroll
+    for (int row = 0; row < Stage::kFactors; ++row) {
+      unsigned parts[kFactorParts];
+      split_pair(factors[0][row], factors[1][row], parts);
+#pragma unroll
+      for (int part = 0; part < kFactorParts; ++part) a[row / 2][part][0][2 * pair + row % 2] = parts[part];
+    }
+  }
+  unsigned x[kTokensOfLane][4 * Stage::kVectors];
+#pragma unroll
+  for (int token = 0; token < kTokensOfLane; ++token) {
+#pragma unroll
+    for (int vector = 0; vector < Stage::kVectors; ++vector) {
+      const uint4 words = stage.x[token][vector][lane];
+      x[token][4 * vector] = words.x;
+      x[token][4 * vector + 1] = words.y;
+      x[token][4 * vector + 2] = words.z;
+      x[token][4 * vector + 3] = words.w;
+    }
+  }
+#pragma unroll
+  for (int group = 0; group < kColumnTiles / kGroup<kM>; ++group) {
+    unsigned b[kGroup<kM>][kNumParts<T>][1][2];
+#pragma unroll
+    for (int n = 0; n < kGroup<kM>; ++n) channel_terms<T>(x, group * kGroup<kM> + n, b[n]);
+    add_products<kLastLevel>(sums[group], a, b);
+  }
+}
+
+// Adds the warps' sums in their order and writes the block's partials.
+template <int kM>
+__device__ void write_partials(const OuterParams& p, const OuterSums<kM>& sums, float* shared,
+                               std::int64_t slice, std::int64_t first_row, std::int64_t first_column) {
+  using Total = OuterTotal<kM>;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  float* mine = shared + static_cast<int>(threadIdx.x) / kWarpSize * Total::kFloats;
+  __syncthreads();  // all stages have been used
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int tile = 0; tile < kColumnTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        mine[Total::place(m, i / 2, i % 2, tile, lane)] = sums[tile / kGroup<kM>][m][tile % kGroup<kM>][i];
+      }
+    }
+  }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < kMmaRows * kM * kColumns; i += kProductThreads) {
+    const int row = i / kColumns;
+    const int column = i % kColumns;
+    if (first_row + row >= p.num_rows || first_column + column >= p.num_columns) continue;
+    // Row 2 kM g + 2m + half is row g + 8 half of tile m; channel 8 (2t + second) + j is column 2t + second
+    // of tile j; lane 4g + t has both.
+    const int of_lane = row % (2 * kM);
+    const int place =
+        Total::place(of_lane / 2, of_lane % 2, column / 8 % 2, column % 8, row / (2 * kM) * 4 + column / 16);
+    float sum = shared[place];
+#pragma unroll
+    for (int warp = 1; warp < kProductWarps; ++warp) sum += shared[warp * Total::kFloats + place];
+    p.partials[(slice * p.num_rows + first_row + row) * p.num_columns + first_column + column] = sum;
+  }
+}
+
+template <class T, int kM>
+__global__ void __launch_bounds__(kProductThreads, sizeof(T) == sizeof(float) ? 2 : 3)
     sum_outer_kernel(const __grid_constant__ OuterParams p) {
-  constexpr int kNumStages = kStages<T, kRows>;
   extern __shared__ __align__(16) unsigned char shared[];
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  // Blocks of the same tokens and channels are neighbours and find them in the L2 cache.
+  // Blocks of the same tokens are neighbours and find them in the L2 cache.
   const std::int64_t tile = blockIdx.x / p.row_tiles;
-  const std::int64_t first_row = (blockIdx.x - tile * p.row_tiles) * kRows;
+  const std::int64_t first_row = (blockIdx.x - tile * p.row_tiles) * kMmaRows * kM;
   const std::int64_t slice = tile / p.column_tiles;
-  const std::int64_t first_column = (tile - slice * p.column_tiles) * kTileColumns;
+  const std::int64_t first_column = (tile - slice * p.column_tiles) * kColumns;
   const std::int64_t begin = slice * p.tokens_of_slice;
   const std::int64_t end = min(begin + p.tokens_of_slice, p.num_tokens);
 
-  auto* stages = reinterpret_cast<OuterStage<T, kRows>*>(shared) + warp * kNumStages;
+  auto* stages = reinterpret_cast<OuterStage<T, kM>*>(shared) + warp * kStages;
   const int num_steps =
       static_cast<int>(ceil_div<std::int64_t>(max(end - begin, std::int64_t{0}), kTokensOfRound));
   const auto stage = [&](int step) {
     if (step < num_steps) {
       const std::int64_t first_token =
           begin + static_cast<std::int64_t>(step) * kTokensOfRound + warp * kTokensOfStep;
-      stage_tokens(stages[step % kNumStages], p, first_token, end, first_row, first_column, lane);
+      stage_tokens(stages[step % kStages], p, first_token, end, first_row, first_column, lane);
     }
-    __pipeline_commit();
+    commit_copies();  // also where there is nothing left, so that stages can be counted
   };
-  float sums[kRows][kLaneColumns] = {};
-  for (int step = 0; step < kNumStages - 1; ++step) stage(step);
+  OuterSums<kM> sums = {};
+  for (int step = 0; step < kStages - 1; ++step) stage(step);
   for (int step = 0; step < num_steps; ++step) {
-    __pipeline_wait_prior(kNumStages - 2);
-    __syncwarp();  // this stage is there for all lanes, and none reads the one that is filled next
-    stage(step + kNumStages - 1);
-    add_tokens(stages[step % kNumStages], sums, lane);
+    wait_copies<kStages - 2>();
+    __syncwarp();  // what was read of the stage that is filled next has been read
+    stage(step + kStages - 1);
+    add_tokens(sums, stages[step % kStages], lane);
   }
-
-  __pipeline_wait_prior(0);
-  auto* total = reinterpret_cast<float*>(shared);
-  for (int turn = 0; turn < kTileWarps; ++turn) {
-    __syncthreads();
-    if (turn != warp) continue;
-#pragma unroll
-    for (int row = 0; row < kRows; ++row) {
-#pragma unroll
-      for (int i = 0; i < kLaneColumns; ++i) {
-        float& place = total[row * kTileColumns + i / 4 * (kTileColumns / 2) + lane * 4 + i % 4];
-        place = turn == 0 ? sums[row][i] : place + sums[row][i];
-      }
-    }
-  }
-  __syncthreads();
-  for (int i = threadIdx.x; i < kRows * kTileColumns; i += kTileThreads) {
-    const std::int64_t row = first_row + i / kTileColumns;
-    const std::int64_t column = first_column + i % kTileColumns;
-    if (row >= p.num_rows || column >= p.num_columns) continue;
-    p.partials[(slice * p.num_rows + row) * p.num_columns + column] =
-        total[i / kTileColumns * kTileColumns + tile_place<T>(i % kTileColumns)];
-  }
+  wait_copies<0>();
+  write_partials<kM>(p, sums, reinterpret_cast<float*>(shared), slice, first_row, first_column);
 }
 
-__global__ void __launch_bounds__(kTileThreads)
-    sum_partials_kernel(const float* partials, std::int64_t num_partials, StridedMatrix<float> out) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kTileThreads + threadIdx.x;
-  const std::int64_t count = out.rows * out.cols;
-  if (i >= count) return;
-  float sum = 0.0F;
-#pragma unroll 8
-  for (std::int64_t partial = 0; partial < num_partials; ++partial) sum += partials[partial * count + i];
-  const std::int64_t row = i / out.cols;
-  out.data[row * out.row_stride + (i - row * out.cols) * out.col_stride] = sum;
-}
-
-template <class T, int kRows>
+template <class T, int kM>
 void launch_sum_outer(OuterParams p, std::int64_t slices, cudaStream_t stream) {
-  p.row_tiles = ceil_div<std::int64_t>(p.num_rows, kRows);
-  constexpr std::size_t kSharedBytes = outer_shared_bytes<T, kRows>();
-  auto* kernel = sum_outer_kernel<T, kRows>;
+  constexpr std::size_t kSharedBytes = outer_shared_bytes<T, kM>();
+  p.row_tiles = ceil_div<std::int64_t>(p.num_rows, kMmaRows * kM);
+  p.a_vectors = whole_vectors(p.a, p.num_rows, p.num_rows, 1, sizeof(float), 2 * kM * sizeof(float));
+  auto* kernel = sum_outer_kernel<T, kM>;
   allow_shared_bytes(kernel, kSharedBytes);
-  kernel<<<grid_size(slices * p.column_tiles * p.row_tiles), kTileThreads, kSharedBytes, stream>>>(p);
+  kernel<<<grid_size(slices * p.column_tiles * p.row_tiles), kProductThreads, kSharedBytes, stream>>>(p);
   FLEX_CUDA_CHECK(cudaGetLastError());
 }
 
@@ -186,15 +283,6 @@ void launch_sum_outer(OuterParams p, std::int64_t slices, cudaStream_t stream) {
 
 std::int64_t sum_outer_workspace_bytes(std::int64_t tokens, std::int64_t rows, std::int64_t cols) {
   return num_slices(tokens, rows, cols) * rows * cols * static_cast<std::int64_t>(sizeof(float));
-}
-
-void sum_partials_cuda(const float* partials, std::int64_t num_partials, const StridedMatrix<float>& out,
-                       Stream& stream) {
-  cudaStream_t native = launch_stream(stream);
-  if (out.rows * out.cols == 0) return;
-  const unsigned blocks = grid_size(ceil_div<std::int64_t>(out.rows * out.cols, kTileThreads));
-  sum_partials_kernel<<<blocks, kTileThreads, 0, native>>>(partials, num_partials, out);
-  FLEX_CUDA_CHECK(cudaGetLastError());
 }
 
 void sum_outer_cuda(const ConstTensorView& a, const ConstTensorView& x, const StridedMatrix<float>& out,
@@ -212,12 +300,13 @@ void sum_outer_cuda(const ConstTensorView& a, const ConstTensorView& x, const St
         .num_rows = out.rows,
         .num_columns = columns,
         .row_tiles = 0,
-        .column_tiles = ceil_div<std::int64_t>(columns, kTileColumns),
+        .column_tiles = ceil_div<std::int64_t>(columns, kColumns),
         .tokens_of_slice = ceil_div(ceil_div(tokens, slices), std::int64_t{kTokensOfRound}) * kTokensOfRound,
-        .x_vectors = tile_vectors(x.data, columns, columns, 1, size_bytes(x.dtype))};
+        .a_vectors = false,
+        .x_vectors = whole_vectors(x.data, columns, columns, 1, size_bytes(x.dtype))};
     dispatch_dtype(x.dtype, [&]<class T>() {
-      out.rows <= kFewRows ? launch_sum_outer<T, kFewRows>(p, slices, native)
-                           : launch_sum_outer<T, kManyRows>(p, slices, native);
+      out.rows <= kMmaRows ? launch_sum_outer<T, 1>(p, slices, native)
+                           : launch_sum_outer<T, 2>(p, slices, native);
     });
   }
   sum_partials_cuda(workspace, slices, out, stream);

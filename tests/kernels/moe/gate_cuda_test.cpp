@@ -13,11 +13,12 @@ class GateCuda : public CudaParity {};
 struct Sizes {
   std::int64_t tokens, model_dim, experts;
 };
-const std::vector<Sizes> kSizes = {{0, 16, 4},      {1, 8, 1},       {3, 33, 2},     {65, 264, 8},
-                                   {63, 255, 9},    {200, 1032, 16}, {129, 40, 17},  {4096, 512, 32},
-                                   {700, 2048, 64}, {515, 96, 256},  {2048, 4096, 2}};
+const std::vector<Sizes> kSizes = {{0, 16, 4},      {1, 8, 1},       {3, 33, 2},      {65, 264, 8},
+                                   {63, 255, 9},    {200, 1032, 16}, {129, 40, 17},   {4096, 512, 32},
+                                   {700, 2048, 64}, {515, 96, 256},  {2048, 4096, 2}, {77, 136, 300},
+                                   {33900, 72, 34}};
 
-// A lane adds every 32nd channel, eight at a time; a warp adds every eighth group of four tokens of a slice.
+// Sums of 32 channels are added up; a warp adds up sums of 16 tokens, every fourth of a slice's.
 double logit_tolerance(const Sizes& s) {
   return chain_tolerance(DType::kF32, s.model_dim, s.model_dim / 32 + 8);
 }
@@ -83,6 +84,86 @@ TEST_P(GateCuda, LinearGateKeepsItsPrecisionUnderALargeMean) {
     side.stream().synchronize_blocking();
     // All terms have one sign: (additions) u of the sum; TF32, with u = 2^-11, would not pass.
     return {{"logits", values_of(logits), (1024.0 / 32 + 16) * unit_roundoff(DType::kF32)}};
+  });
+}
+
+// Factors of 1 plus a few 2^-20 beside small integers of alternating sign, which leave the few 2^-20 only.
+// All of it is exact in fp32, and none of the 2^-20 would be left by TF32 or by a single bf16 part.
+TEST_P(GateCuda, LinearGateAndItsGradientSeeTheLastBitsOfTheirFactors) {
+  const Sizes s = {96, 64, 40};
+  const auto perturbed = [](std::int64_t count, std::uint64_t seed) {
+    std::vector<double> values = random_uniform(count, seed, -15.0, 15.0);
+    for (double& value : values) value = 1.0 + 0x1p-20 * std::round(value);
+    return values;
+  };
+  // Integers of a (rows, columns) array whose neighbours along the columns, or the rows, add up to zero.
+  const auto alternating = [](std::int64_t rows, std::int64_t columns, bool along_rows) {
+    std::vector<double> values;
+    for (std::int64_t row = 0; row < rows; ++row) {
+      for (std::int64_t column = 0; column < columns; ++column) {
+        const std::int64_t along = along_rows ? row : column;
+        const std::int64_t across = along_rows ? column : row;
+        const auto size = static_cast<double>(1 + (along / 2 * 5 + across * 3) % 4);
+        values.push_back(along % 2 == 0 ? size : -size);
+      }
+    }
+    return values;
+  };
+  expect_parity(dtype(), [&](Side& side) -> Outputs {
+    const Tensor weight = side.gate({s.experts, s.model_dim}, perturbed(s.experts * s.model_dim, 1));
+    const Tensor x = side.real({s.tokens, s.model_dim}, alternating(s.tokens, s.model_dim, false));
+    Tensor logits = side.gate_output({s.tokens, s.experts});
+    linear_gate({.x = x, .weight = weight, .logits = logits}, side.stream());
+
+    const Tensor dlogits = side.gate(logits.shape(), perturbed(s.tokens * s.experts, 2));
+    const Tensor other_weight = side.gate(weight.shape(), alternating(s.experts, s.model_dim, true));
+    const Tensor other_x = side.real(x.shape(), alternating(s.tokens, s.model_dim, true));
+    Tensor dweight = side.gate_output(weight.shape());
+    Tensor dx = side.real_output(x.shape());
+    Tensor workspace =
+        side.bytes(linear_gate_backward_workspace_bytes(s.tokens, s.model_dim, s.experts, side.device()));
+    linear_gate_backward({.x = other_x,
+                          .weight = other_weight,
+                          .dlogits = dlogits,
+                          .dweight = dweight,
+                          .dx = dx,
+                          .workspace = workspace},
+                         side.stream());
+    side.stream().synchronize_blocking();
+    return {{"logits", values_of(logits), unit_roundoff(DType::kF32)},
+            {"dweight", values_of(dweight), unit_roundoff(DType::kF32)},
+            {"dx", values_of(dx), 2.0 * unit_roundoff(dtype())}};
+  });
+}
+
+// Single products: nothing averages a missing part of a factor out.
+TEST_P(GateCuda, SingleProductsAreThoseOfFp32) {
+  const double fp32 = 8.0 * unit_roundoff(DType::kF32);  // of which four are truncations on the way
+  expect_parity(dtype(), [&](Side& side) -> Outputs {
+    const Tensor x = side.real({40, 1}, random_exact(40, 1, dtype(), 1.0, 2.0));
+    const Tensor weight = side.gate({8, 1}, random_exact(8, 2, DType::kF32, 1.0, 2.0));
+    Tensor logits = side.gate_output({40, 8});
+    linear_gate({.x = x, .weight = weight, .logits = logits}, side.stream());
+
+    const Tensor row = side.real({1, 48}, random_exact(48, 3, dtype(), 1.0, 2.0));
+    const Tensor row_weight = side.gate({1, 48}, random_exact(48, 4, DType::kF32, 1.0, 2.0));
+    const Tensor dlogits = side.gate({1, 1}, random_exact(1, 5, DType::kF32, 1.0, 2.0));
+    Tensor dweight = side.gate_output({1, 48});
+    Tensor dx = side.real_output({1, 48});
+    Tensor workspace = side.bytes(linear_gate_backward_workspace_bytes(1, 48, 1, side.device()));
+    linear_gate_backward({.x = row,
+                          .weight = row_weight,
+                          .dlogits = dlogits,
+                          .dweight = dweight,
+                          .dx = dx,
+                          .workspace = workspace},
+                         side.stream());
+    side.stream().synchronize_blocking();
+    // A 16-bit gradient is taken to 3 * 2^-16 and rounded.
+    const double narrow = unit_roundoff(dtype()) + 3.0 * 0x1p-16;
+    return {{"logits", values_of(logits), fp32},
+            {"dweight", values_of(dweight), fp32},
+            {"dx", values_of(dx), dtype() == DType::kF32 ? fp32 : narrow}};
   });
 }
 
