@@ -137,11 +137,6 @@ void MoeLayer::Impl::take_forward_buffers() {
       shape_.sources * pipeline_layout(plan).chunk_slots(plan.pipeline_degree - 1);
   const bool apart = call_.training && !keeps_activated(config_.ffn, config_.activation);
   activated_ = apart ? take(dtype, {shape_.experts, chunk_rows, shape_.columns}) : TensorView{};
-  const bool masks = call_.training && context_.device().is_cuda() &&
-                     keeps_activated(config_.ffn, config_.activation) &&
-                     plan.expert_kernel == ExpertKernel::kPadded;
-  relu_mask_ =
-      masks ? take(DType::kU8, {shape_.experts, rows, relu_mask_row_bytes(shape_.columns)}) : TensorView{};
   if (shape_.exchanges) {
     expert_in_ = take(dtype, {shape_.experts, rows, m});
     expert_out_ = take(dtype, {shape_.experts, rows, m});

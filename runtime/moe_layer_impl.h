@@ -135,7 +135,7 @@ class MoeLayer::Impl final : public OperationRunner {
   SlotLayout forward_layout_;
   TensorView encoded_;    // (E * C, M) in exchange_.layout
   TensorView expert_in_;  // (experts, rows, M)
-  TensorView hidden_, up_, activated_, relu_mask_;
+  TensorView hidden_, up_, activated_;
   TensorView expert_out_;  // (experts, rows, M)
   TensorView combined_;    // (E * C, M) in the forward layout: what decode reads
   WeightViews weights_;

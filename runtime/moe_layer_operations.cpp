@@ -290,7 +290,6 @@ void MoeLayer::Impl::expert_ffn_chunk(const Operation& operation, Stream& stream
                            .hidden = hidden,
                            .up = narrowed_if(up_, begin, rows),
                            .activated = activated_.present() ? activated_.narrowed(0, rows) : hidden,
-                           .relu_mask = narrowed_if(relu_mask_, begin, rows),
                            .y = expert_out_.narrowed(begin, rows),
                            .gemm = context_.gemm()};
   if (plan().expert_kernel == ExpertKernel::kPadded) return expert_ffn(args, stream);
@@ -300,17 +299,12 @@ void MoeLayer::Impl::expert_ffn_chunk(const Operation& operation, Stream& stream
 void MoeLayer::Impl::expert_ffn_backward_chunk(const Operation& operation, Stream& stream) {
   const std::int64_t begin = row_begin(operation);
   const std::int64_t rows = rows_of(operation);
-  // Counted experts take the slope from `hidden`.
-  const bool padded = plan().expert_kernel == ExpertKernel::kPadded;
-  const ConstTensorView mask =
-      padded ? ConstTensorView(narrowed_if(relu_mask_, begin, rows)) : ConstTensorView{};
   const ExpertFfnBackwardDataArgs args{.kind = config_.ffn,
                                        .activation = config_.activation,
                                        .weights = as_const(weights_),
                                        .dy = dexpert_out_.narrowed(begin, rows),
                                        .hidden = hidden_.narrowed(begin, rows),
                                        .up = narrowed_if(up_, begin, rows),
-                                       .relu_mask = mask,
                                        .dhidden = dhidden_.narrowed(begin, rows),
                                        .dup = narrowed_if(dup_, begin, rows),
                                        .dx = dexpert_in_.narrowed(begin, rows),

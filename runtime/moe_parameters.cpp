@@ -7,6 +7,7 @@
 #include "base/philox.h"
 #include "base/require.h"
 #include "kernels/host_element.h"
+#include "runtime/parallel_blocks.h"
 
 namespace flex {
 namespace {
@@ -67,10 +68,13 @@ Parameter make_parameter(const Spec& spec, std::uint64_t seed, Device device) {
   Tensor host = Tensor::zeros(spec.dtype, shape);
   const std::uint64_t key = splitmix64(seed) ^ hash_name(spec.name);
   for_each_run(result.shard, [&](std::int64_t local, std::int64_t whole, std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      const double value = spec.bound == 0 ? 0 : spec.bound * uniform_at(key, whole + i);
-      set_host_element(host, local + i, spec.constant + value);
-    }
+    constexpr std::int64_t kBlock = std::int64_t{1} << 18;
+    for_each_block(count, kBlock, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const double value = spec.bound == 0 ? 0 : spec.bound * uniform_at(key, whole + i);
+        set_host_element(host, local + i, spec.constant + value);
+      }
+    });
   });
   result.value = Tensor(spec.dtype, shape, device);
   copy_blocking(result.value, host);

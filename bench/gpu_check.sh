@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# bench/gpu_check.sh [OUTPUT_FOLDER]: builds on a GPU host and runs the GPU's tests, the suite of shapes with its floors, uneven routing and the
+# sanitizers; a short table last, JSON in the folder. Packages that the host lacks may lie under .gpu-deps.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+out=${1:-build/gpu_results}
+build=build/gpu
+mkdir -p build "$out"
+export PATH=/usr/local/cuda/bin:$PATH FLEX_REQUIRE_CUDA=1
+cmake -S . -B $build -G Ninja -DFLEX_CUDA=ON -DCMAKE_BUILD_TYPE=Release -DFLEX_BUILD_BENCHMARKS=ON -DFLEX_WERROR=OFF \
+  -DCMAKE_PREFIX_PATH="$PWD/.gpu-deps/usr" >build/gpu.log 2>&1 || { tail -20 build/gpu.log; exit 1; }
+ninja -C $build -k 0 >>build/gpu.log 2>&1 || grep -E "error|FAILED" build/gpu.log | head -20
+nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
+
+check() {  # NAME LIMIT_S COMMAND...
+  local name=$1 limit=$2
+  shift 2
+  timeout "$limit" "$@" >"$out/$name.log" 2>&1
+  local status=$?
+  printf '%-28s exit %d  %s\n' "$name" "$status" "$(grep -E '^\[  (PASSED|FAILED)|ERROR SUMMARY|RACECHECK SUMMARY' "$out/$name.log" | head -3 | tr '\n' ' ')"
+}
+test=$build/tests
+check layer 60 $test/runtime/flex_cuda_layer_test
+check communicator 60 $test/runtime/flex_local_cuda_test
+check kernels_shared 60 $test/kernels/flex_kernels_moe_test --gtest_filter='*cuda*'
+check gate 60 $test/kernels/flex_kernels_moe_cuda_test --gtest_filter='*Gate*:*Loss*'
+check products 60 $test/kernels/flex_kernels_ffn_cuda_test --gtest_filter='*Gemm*'
+check memcheck 90 compute-sanitizer --tool memcheck $test/runtime/flex_cuda_layer_test --gtest_filter='*W4_E2*:*Borrowed*:*Nan*:*bf16*'
+check racecheck 90 compute-sanitizer --tool racecheck $test/kernels/flex_kernels_moe_test --gtest_filter='*cuda*-*Ffn*'
+check initcheck 60 compute-sanitizer --tool initcheck $test/runtime/flex_cuda_layer_test --gtest_filter='*W1_E4*'
+flexmoe=$build/cli/flexmoe
+suite() {  # NAME OPTIONS...
+  local name=$1
+  shift
+  timeout 120 $flexmoe bench --device cuda:0 --suite h200 --json "$@" >"$out/h200_$name.json" || echo "suite $name: exit $?"
+}
+suite fp16 --dtype fp16
+suite bf16 --dtype bf16
+suite tf32 --dtype fp32 --tf32
+for imbalance in hot_expert half_empty; do
+  for plan in "r1 d1 linear" "r1 d1 linear counted"; do
+    timeout 40 $flexmoe bench --device cuda:0 --ranks 1 --dtype bf16 --tokens 16384 --model-dim 2048 --hidden-dim 2048 --experts 16 --top-k 2 \
+      --capacity-factor 0 --activation relu --imbalance $imbalance --plan "$plan" --repeats 15 | grep -E '^r1'
+  done
+done
