@@ -69,7 +69,7 @@ void MoeLayer::Impl::wait_for_queued() noexcept {
   for (const Event* event : {&finished_, &communicated_}) {
     try {
       event->wait_blocking();
-    } catch (...) {
+    } catch (...) {  // NOLINT(bugprone-empty-catch)
       // The stream keeps its failure for its owner; here only the memory matters, which nothing uses any
       // more.
     }

@@ -77,7 +77,7 @@ struct Experiment {
   int repeats = 1;
 
   // Largest difference from the reference over the repeats.
-  double run() const {
+  [[nodiscard]] double run() const {
     const ReferenceConfig reference = reference_config(config);
     const ReferenceParameters parameters = random_parameters(reference, 3);
     const auto tokens =

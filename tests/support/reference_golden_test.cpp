@@ -74,13 +74,15 @@ class ReferenceGolden : public ::testing::TestWithParam<std::string> {
     tokens_ = {.x = numbers("x"), .dy = numbers("dy")};
   }
 
-  std::string name(const std::string& tensor_name) const { return GetParam() + "/" + tensor_name; }
+  [[nodiscard]] std::string name(const std::string& tensor_name) const {
+    return GetParam() + "/" + tensor_name;
+  }
 
-  const SafetensorsTensor& tensor(const std::string& tensor_name) const {
+  [[nodiscard]] const SafetensorsTensor& tensor(const std::string& tensor_name) const {
     return file_.at(name(tensor_name));
   }
 
-  std::vector<double> numbers(const std::string& tensor_name) const {
+  [[nodiscard]] std::vector<double> numbers(const std::string& tensor_name) const {
     const std::vector<float> values = tensor(tensor_name).values<float>();
     return {values.begin(), values.end()};
   }

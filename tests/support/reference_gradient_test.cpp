@@ -74,7 +74,7 @@ class ReferenceGradient : public ::testing::TestWithParam<GradientCase> {
   }
 
   /// Total loss, and a failure if the choices differ from those of result_: there the loss has a step.
-  double loss() const {
+  [[nodiscard]] double loss() const {
     const ReferenceResult result = reference_forward(config_, parameters_, call_, tokens_);
     for (std::size_t r = 0; r < tokens_.size(); ++r) {
       EXPECT_EQ(result.ranks[r].indices, result_.ranks[r].indices);

@@ -87,8 +87,8 @@ std::vector<double> gates_backward(const ReferenceConfig& config, std::int64_t t
 std::int64_t reference_capacity(const ReferenceCall& call, std::int64_t num_experts, std::int64_t max_tokens,
                                 std::int64_t needed) {
   if (call.capacity_factor == 0.0) return needed;
-  const auto tokens_per_expert =
-      static_cast<double>(max_tokens / num_experts + (max_tokens % num_experts == 0 ? 0 : 1));
+  const std::int64_t rounded_up = (max_tokens + num_experts - 1) / num_experts;
+  const auto tokens_per_expert = static_cast<double>(rounded_up);
   const std::int64_t bound =
       call.top_k * static_cast<std::int64_t>(std::floor(std::abs(call.capacity_factor) * tokens_per_expert));
   return call.capacity_factor > 0.0 ? bound : std::min(needed, bound);
