@@ -79,18 +79,23 @@ tidy() {
   fi
 }
 
-# All sources of the build: first those changed since the main branch (on it: by the last commit) or that include a changed header.
-changed_sources_first() {
+# Sources of the build that changed since the main branch (on it: by the last commit), or that include a changed header.
+changed_sources() {
   local base header
   base=$(git merge-base HEAD origin/HEAD 2>/dev/null)
-  if [[ -z $base || $base == $(git rev-parse HEAD) ]]; then base=$(git rev-parse -q --verify HEAD~1); fi
+  if [[ -z $base || $base == $(git rev-parse HEAD) ]]; then base=$(git rev-parse -q --verify HEAD~1) || return 0; fi
   {
     git diff --name-only --diff-filter=d "$base" -- '*.cpp'
     git diff --name-only --diff-filter=d "$base" -- '*.h' | while read -r header; do
       git grep -lF "#include \"$header\"" -- '*.cpp'
     done
-    git ls-files '*.cpp'
-  } | awk '!seen[$0]++' | while read -r source; do
+  } | built_sources
+}
+
+# Those of the sources on standard input that the release build compiles, each once.
+built_sources() {
+  local source
+  awk '!seen[$0]++' | while read -r source; do
     if grep -qF "\"file\": \"$PWD/$source\"" build/release/compile_commands.json; then echo "$source"; fi
   done
 }
