@@ -187,6 +187,7 @@ TEST(ScheduleExecution, RandomDelaysChangeNoResult) {
 struct Setting {
   const char* plan;
   bool is_postscore;
+  bool dropless;
 };
 
 /// The edges between two kinds of operation, and all settings in which there are any.
@@ -213,6 +214,7 @@ std::vector<Schedule> schedules_of(const Setting& setting) {
   Workload workload = workload_of(edge_config(setting.is_postscore), 4);
   workload.num_tokens = 32;
   workload.capacity = 40;
+  workload.dropless = setting.dropless;
   Workload backward = workload;
   backward.pass = Pass::kBackward;
   return {build_schedule(Part::kRoute, workload, plan, cluster),
@@ -223,15 +225,16 @@ std::vector<Schedule> schedules_of(const Setting& setting) {
 std::vector<Edge> all_edges() {
   std::vector<Edge> edges;
   for (const char* plan : {"r0 d1 linear", "r1 d2 linear", "r1 d2 2dh", "r2 d2 linear", "r2 d2 2dh"}) {
-    for (const bool is_postscore : {true, false}) {
-      for (const Schedule& schedule : schedules_of({plan, is_postscore})) {
+    for (const Setting& setting :
+         {Setting{plan, true, false}, Setting{plan, false, false}, Setting{plan, true, true}}) {
+      for (const Schedule& schedule : schedules_of(setting)) {
         for (const Operation& operation : schedule.operations) {
           for (const std::int16_t wait : operation.waits_for()) {
             const OperationKind from = schedule.operations[static_cast<std::size_t>(wait)].kind;
             auto found = std::ranges::find_if(
                 edges, [&](const Edge& e) { return e.from == from && e.to == operation.kind; });
             if (found == edges.end()) found = edges.insert(edges.end(), {from, operation.kind, {}});
-            found->settings.push_back({plan, is_postscore});
+            found->settings.push_back(setting);
           }
         }
       }
@@ -260,6 +263,7 @@ TEST_P(EdgeRemoval, IsNoticed) {
   bool noticed = false;
   for (const Setting& setting : edge.settings) {
     Experiment experiment{.config = edge_config(setting.is_postscore), .call = call_of(setting.plan)};
+    if (setting.dropless) experiment.call.capacity_factor = 0;
     experiment.probe.poison_buffers = true;
     experiment.delay = [&edge](int) {
       return [&edge](const Operation& operation) { return operation.kind == edge.from ? 20ms : 0ms; };
