@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/philox.h"
 #include "base/require.h"
 
 namespace flex {
@@ -73,15 +74,10 @@ Plan parse_plan(std::string_view text) {
 }
 
 std::uint64_t stable_hash(const Plan& plan) {
-  // splitmix64 over the packed fields.
-  std::uint64_t x = static_cast<std::uint64_t>(plan.parallel_degree) << 32U |
+  return splitmix64(static_cast<std::uint64_t>(plan.parallel_degree) << 32U |
                     static_cast<std::uint64_t>(plan.pipeline_degree) << 8U |
                     static_cast<std::uint64_t>(plan.expert_kernel) << 4U |
-                    static_cast<std::uint64_t>(plan.all_to_all);
-  x += 0x9E3779B97F4A7C15ULL;
-  x = (x ^ (x >> 30U)) * 0xBF58476D1CE4E5B9ULL;
-  x = (x ^ (x >> 27U)) * 0x94D049BB133111EBULL;
-  return x ^ (x >> 31U);
+                    static_cast<std::uint64_t>(plan.all_to_all));
 }
 
 }  // namespace flex

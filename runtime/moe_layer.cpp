@@ -54,6 +54,7 @@ MoeLayer::Impl::Impl(const MoeConfig& config, RankContext& context)
       host_counts_(Tensor::staging(DType::kI32, {config.num_experts}, context.device())),
       finished_(context.device()),
       communicated_(context.device()) {
+  host_needed_.as<std::int32_t>()[0] = 0;
   context.prepare_weight_groups(workload_of(config, context.size()).shards());
 }
 

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/error.h"
 #include "base/philox.h"
 #include "costmodel/build_schedule.h"
 #include "runtime/launch.h"
@@ -270,7 +271,11 @@ TEST_P(EdgeRemoval, IsNoticed) {
     };
     ASSERT_LE(experiment.run(), kTolerance) << "the whole schedule must be right under the same delays";
     experiment.probe.filter = [&edge](Schedule& schedule) { remove_edges(schedule, edge.from, edge.to); };
-    noticed = experiment.run() > 1e-6;
+    try {
+      noticed = experiment.run() > 1e-6;
+    } catch (const Error&) {
+      noticed = true;  // a capacity read too early may be no capacity at all
+    }
     if (noticed) break;
   }
   EXPECT_TRUE(noticed) << "nothing depends on this edge under any plan";
