@@ -62,7 +62,8 @@ Result run_row(const FfnShape& shape, const Settings& settings, GemmAlgorithms& 
     expert_ffn(problem.forward(), stream);
     expert_ffn(problem.training_forward(), stream);
     expert_ffn_backward_data(problem.backward_data(), stream);
-    expert_ffn_backward_weights(problem.backward_weights(), stream);
+    expert_ffn_backward_fc1(problem.backward_weights(), stream);
+    expert_ffn_backward_fc2(problem.backward_weights(), stream);
     gemm.set_tune_unseen(false);
     const std::vector<GemmCall> calls = problem.all_products();
     result.plain_first_us = gemm.measured_us(calls[0]).value_or(0.0);
@@ -85,12 +86,15 @@ Result run_row(const FfnShape& shape, const Settings& settings, GemmAlgorithms& 
   result.training_forward = timer.time(stream, [&] { expert_ffn(problem.training_forward(), stream); });
   result.backward_data =
       timer.time(stream, [&] { expert_ffn_backward_data(problem.backward_data(), stream); });
-  result.backward_weights =
-      timer.time(stream, [&] { expert_ffn_backward_weights(problem.backward_weights(), stream); });
+  result.backward_weights = timer.time(stream, [&] {
+    expert_ffn_backward_fc1(problem.backward_weights(), stream);
+    expert_ffn_backward_fc2(problem.backward_weights(), stream);
+  });
   result.both = timer.time(stream, [&] {
     expert_ffn(problem.training_forward(), stream);
     expert_ffn_backward_data(problem.backward_data(), stream);
-    expert_ffn_backward_weights(problem.backward_weights(), stream);
+    expert_ffn_backward_fc1(problem.backward_weights(), stream);
+    expert_ffn_backward_fc2(problem.backward_weights(), stream);
   });
   result.bmm = timer.time(stream, [&] {
     for (const GemmCall& call : problem.plain_products()) gemm.run(call, stream);

@@ -79,9 +79,9 @@ ExpertFfnBackwardDataArgs FfnProblem::backward_data() {
 ExpertFfnBackwardWeightsArgs FfnProblem::backward_weights() {
   return {.activation = Activation::kRelu,
           .x = x_,
-          .dy = dy_,
-          .hidden = hidden_,
           .dhidden = dhidden_,
+          .hidden = hidden_,
+          .dy = dy_,
           .gradients = {.fc1_w = dfc1_w_, .fc2_w = dfc2_w_, .fc1_bias = dfc1_bias_, .fc2_bias = dfc2_bias_},
           .gemm = &gemm_};
 }

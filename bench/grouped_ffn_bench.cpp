@@ -49,7 +49,8 @@ Pass time_grouped(FfnProblem& problem, GemmAlgorithms& gemm, const Counts& count
   const auto both = [&] {
     grouped_ffn(forward, counts, stream);
     grouped_ffn_backward_data(backward_data, counts, stream);
-    grouped_ffn_backward_weights(backward_weights, counts, stream);
+    grouped_ffn_backward_fc1(backward_weights, counts, stream);
+    grouped_ffn_backward_fc2(backward_weights, counts, stream);
   };
   gemm.set_tune_unseen(true);
   both();
@@ -62,7 +63,8 @@ Pass time_padded(FfnProblem& problem, GemmAlgorithms& gemm, DeviceTimer& timer, 
   const auto both = [&] {
     expert_ffn(problem.training_forward(), stream);
     expert_ffn_backward_data(problem.backward_data(), stream);
-    expert_ffn_backward_weights(problem.backward_weights(), stream);
+    expert_ffn_backward_fc1(problem.backward_weights(), stream);
+    expert_ffn_backward_fc2(problem.backward_weights(), stream);
   };
   gemm.set_tune_unseen(true);
   both();

@@ -50,7 +50,10 @@ class Builder {
   [[nodiscard]] OperationSize chunk_size(OperationKind kind, std::int64_t chunk) const;
   [[nodiscard]] OperationSize exchange_size(OperationKind kind, std::int64_t slots) const;
   [[nodiscard]] OperationSize moves(std::int64_t bytes) const { return {.bytes = bytes}; }
-  [[nodiscard]] OperationSize ffn_size(std::int64_t rows, double products) const;
+  [[nodiscard]] std::int64_t first_layer_matrices() const { return w_.ffn == FfnKind::kGated ? 2 : 1; }
+  // Products of (rows x model_dim) with `matrices` weights, or into their gradients; `sides` tensors of rows
+  // and model_dim take part.
+  [[nodiscard]] OperationSize ffn_size(std::int64_t rows, std::int64_t matrices, std::int64_t sides) const;
   [[nodiscard]] std::int64_t token_bytes() const { return w_.num_tokens * w_.model_dim * element_; }
   [[nodiscard]] std::int64_t buffer_bytes() const {
     return w_.num_experts * w_.padded_capacity() * w_.model_dim * element_;
@@ -91,17 +94,15 @@ int Builder::add_chunk(OperationKind kind, StreamKind stream, Direction directio
   return index;
 }
 
-OperationSize Builder::ffn_size(std::int64_t rows, double products) const {
-  const std::int64_t matrices = w_.ffn == FfnKind::kGated ? 3 : 2;
+OperationSize Builder::ffn_size(std::int64_t rows, std::int64_t matrices, std::int64_t sides) const {
   const std::int64_t weights = shape_.experts * matrices * w_.model_dim * shape_.columns;
-  const std::int64_t activations = shape_.experts * rows * (2 * w_.model_dim + matrices * shape_.columns);
+  const std::int64_t activations = shape_.experts * rows * (sides * w_.model_dim + matrices * shape_.columns);
   return {.batch = shape_.experts,
           .rows = rows,
           .columns = shape_.columns,
           .bytes = (weights + activations) * element_,
-          .flops = products * static_cast<double>(matrices) * 2.0 *
-                   static_cast<double>(shape_.experts * rows) * static_cast<double>(w_.model_dim) *
-                   static_cast<double>(shape_.columns)};
+          .flops = 2.0 * static_cast<double>(matrices) * static_cast<double>(shape_.experts * rows) *
+                   static_cast<double>(w_.model_dim) * static_cast<double>(shape_.columns)};
 }
 
 OperationSize Builder::exchange_size(OperationKind kind, std::int64_t slots) const {
@@ -126,7 +127,7 @@ OperationSize Builder::chunk_size(OperationKind kind, std::int64_t chunk) const 
   switch (kind) {
     case OperationKind::kExpertFfn:
     case OperationKind::kExpertFfnBackwardData:
-      return ffn_size(shape_.sources * slots, 1);
+      return ffn_size(shape_.sources * slots, first_layer_matrices() + 1, 2);
     case OperationKind::kSumCopies: {
       const std::int64_t piece = w_.num_experts * shape_.parts * slots * w_.model_dim * element_;
       return moves(piece * (shape_.copies + 1));
@@ -249,6 +250,10 @@ void Builder::expert_backward() {
   // With postscore the gate's gradient is complete here, and its work hides the first exchange.
   const double gate_products = 2;  // weights and tokens
   int gate = w_.is_postscore ? add(kGateBackward, StreamKind::kCompute, gate_size(gate_products)) : kNone;
+  const auto add_fc2 = [&] {
+    add(kExpertFfnBackwardFc2, StreamKind::kCompute, ffn_size(shape_.rows(), 1, 1));
+  };
+  if (shape_.in_place_gradients) add_fc2();
   for (std::int64_t chunk = 0; chunk < chunks(); ++chunk) {
     const auto c = static_cast<std::size_t>(chunk);
     if (shape_.exchanges) {
@@ -261,7 +266,9 @@ void Builder::expert_backward() {
     combine_end_[c] = exchange(Direction::kCombine, chunk, done);
   }
   // After the last chunk: over all rows at once, beside the exchanges that are still under way.
-  const int weights = add(kExpertFfnBackwardWeights, StreamKind::kCompute, ffn_size(shape_.rows(), 1));
+  if (!shape_.in_place_gradients) add_fc2();
+  const int weights =
+      add(kExpertFfnBackwardFc1, StreamKind::kCompute, ffn_size(shape_.rows(), first_layer_matrices(), 1));
   const int arrived = shape_.exchanges ? combined(chunks() - 1) : kNone;
   const int summed = sum_copies(arrived);
   add(kEncodeBackward, StreamKind::kCompute, moves(token_bytes() * (1 + w_.top_k)), summed);
@@ -302,6 +309,7 @@ PlanShape plan_shape(const Workload& w, const Plan& plan) {
   }
   shape.exchanges = r > 0 && w.world > 1;
   shape.gathers = shape.weight_group > 1;
+  shape.in_place_gradients = !shape.exchanges && plan.pipeline_degree == 1;
   return shape;
 }
 

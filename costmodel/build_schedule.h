@@ -29,6 +29,9 @@ struct PlanShape {
   std::int64_t part_slots = 0;    ///< slots that a rank gets from each source for each of its experts
   bool exchanges = false;         ///< an All-to-All is needed
   bool gathers = false;           ///< weights are gathered
+  /// Nothing travels and there is one chunk: gradients take the place of what they are gradients of, the
+  /// second layer's weight gradients being computed first.
+  bool in_place_gradients = false;
 
   [[nodiscard]] std::int64_t rows() const { return sources * part_slots; }  ///< rows of one expert
 };

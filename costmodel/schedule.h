@@ -40,8 +40,9 @@ enum class OperationKind : std::uint8_t {
   // Backward
   kDecodeBackward,
   kExpertFfnBackwardData,
-  kExpertFfnBackwardWeights,
-  kScatterGradients,  ///< reduce-scatter of expert gradients, mirror of kGatherWeights
+  kExpertFfnBackwardFc1,  ///< weight gradients of the first layer (and of the gated up projection)
+  kExpertFfnBackwardFc2,  ///< weight gradients of the second layer
+  kScatterGradients,      ///< reduce-scatter of expert gradients, mirror of kGatherWeights
   kEncodeBackward,
   kGateBackward,         ///< route, loss and gate backward
   kReduceGateGradients,  ///< all-reduce of the gate's gradients

@@ -8,7 +8,8 @@
 namespace flex {
 namespace {
 
-// A growing arena takes at least this much at a time, so that a first round asks the device rarely.
+// A growing arena takes at least this much at a time, so that a first round does not ask the device for every
+// small tensor; and no more, since a first round must not need more memory than those that follow.
 constexpr std::int64_t kMinBlockBytes = std::int64_t{1} << 20;
 
 std::int64_t aligned(std::int64_t bytes) {
@@ -54,7 +55,7 @@ void Arena::add_block(std::int64_t bytes) {
 TensorView Arena::take(DType dtype, Shape shape) {
   const std::int64_t bytes = aligned(checked_bytes(dtype, shape));
   if (blocks_.empty() || blocks_.back().used + bytes > blocks_.back().bytes) {
-    add_block(std::max({bytes, kMinBlockBytes, capacity_bytes()}));
+    add_block(std::max(bytes, kMinBlockBytes));
   }
   Block& block = blocks_.back();
   void* data = block.data + block.used;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/moe/gate.h"
@@ -9,6 +10,18 @@
 /// same place in every iteration of the same sizes.
 namespace flex {
 namespace {
+
+// Rows of a tile of scratch: large enough that products lose nothing, small enough that what passes through
+// it comes from a cache.
+std::int64_t tile_rows(std::int64_t rows, std::int64_t row_bytes) {
+  constexpr std::int64_t kTileBytes = std::int64_t{64} << 20;
+  constexpr std::int64_t kAlignedRows = 128;
+  const std::int64_t most = std::max(kTileBytes / std::max<std::int64_t>(row_bytes, 1), kAlignedRows);
+  if (rows <= most) return std::max<std::int64_t>(rows, 1);
+  const std::int64_t tiles = (rows + most - 1) / most;
+  const std::int64_t even = (rows + tiles - 1) / tiles;
+  return (even + kAlignedRows - 1) / kAlignedRows * kAlignedRows;
+}
 
 TensorView part_of(Parameter* parameter, bool gradient) {
   if (parameter == nullptr) return {};
@@ -151,8 +164,34 @@ void MoeLayer::Impl::take_forward_buffers() {
   weights_ = take_weights(false);
 }
 
+void MoeLayer::Impl::take_hidden_gradients() {
+  const DType dtype = config_.dtype;
+  const bool gated = config_.ffn == FfnKind::kGated;
+  const std::int64_t rows = shape_.rows();
+  const Shape hidden = {shape_.experts, rows, shape_.columns};
+  tile_ = {};
+  if (!shape_.in_place_gradients) {
+    dhidden_ = take(dtype, hidden);
+    dup_ = gated ? take(dtype, hidden) : TensorView{};
+    activated_again_ = hidden_;  // the pre-activation is not needed after the gradients of all chunks
+    return;
+  }
+  dup_ = up_;
+  if (keeps_activated(config_.ffn, config_.activation)) {
+    activated_again_ = {};
+    dhidden_ = hidden_;
+    tile_ = take(dtype, {shape_.experts, tile_rows(rows, shape_.experts * shape_.columns * size_bytes(dtype)),
+                         shape_.columns});
+    return;
+  }
+  // The forward pass had these rows activated in one piece unless it ran in several chunks.
+  activated_again_ = activated_.size(1) == rows ? activated_ : take(dtype, hidden);
+  dhidden_ = activated_again_;
+}
+
 void MoeLayer::Impl::take_backward_buffers() {
   const Plan& plan = result_.plans.backward;
+  shape_ = plan_shape(workload_, plan);
   const DType dtype = config_.dtype;
   const DType gate = gate_dtype(dtype);
   const std::int64_t m = config_.model_dim;
@@ -176,8 +215,7 @@ void MoeLayer::Impl::take_backward_buffers() {
   if (config_.gate == GateKind::kCosine) dprojected_ = take(gate, {x_.size(0), config_.projection_dim});
   // What decode read is not needed after its gradient: the same memory serves where the layouts are equal.
   dcombined_ = exchange_.layout == forward_layout_ ? combined_ : take(dtype, {slots, m});
-  dhidden_ = take(dtype, {shape_.experts, rows, shape_.columns});
-  dup_ = config_.ffn == FfnKind::kGated ? take(dtype, {shape_.experts, rows, shape_.columns}) : TensorView{};
+  take_hidden_gradients();
   if (shape_.exchanges) {
     dexpert_out_ = take(dtype, {shape_.experts, rows, m});
     dexpert_in_ = take(dtype, {shape_.experts, rows, m});
@@ -185,7 +223,7 @@ void MoeLayer::Impl::take_backward_buffers() {
     if (shape_.copies == 1) exchange_.returned = dencoded_;
   } else {
     dexpert_out_ = dcombined_.reshaped({shape_.experts, rows, m});
-    dencoded_ = take(dtype, {slots, m});
+    dencoded_ = shape_.in_place_gradients ? dcombined_ : take(dtype, {slots, m});
     dexpert_in_ = dencoded_.reshaped({shape_.experts, rows, m});
   }
   weight_gradients_ = take_weights(true);

@@ -73,6 +73,7 @@ class MoeLayer::Impl final : public OperationRunner {
   void take_route_buffers();
   void take_forward_buffers();
   void take_backward_buffers();
+  void take_hidden_gradients();
   [[nodiscard]] TensorView take(DType dtype, Shape shape);
   void poison_taken(Stream& stream);
   [[nodiscard]] SlotLayout pipeline_layout(const Plan& plan) const;
@@ -91,7 +92,7 @@ class MoeLayer::Impl final : public OperationRunner {
   void scatter_gradients(Stream& stream);
   void expert_ffn_chunk(const Operation& operation, Stream& stream);
   void expert_ffn_backward_chunk(const Operation& operation, Stream& stream);
-  void expert_ffn_backward_weights_all(Stream& stream);
+  void expert_ffn_backward_weights(OperationKind layer, Stream& stream);
   [[nodiscard]] std::int64_t fc2_bias_begin() const;
   [[nodiscard]] std::span<const std::int64_t> counted_rows(std::int64_t begin, std::int64_t rows,
                                                            std::size_t place);
@@ -145,6 +146,8 @@ class MoeLayer::Impl final : public OperationRunner {
   TensorView dlogits_, dgates_, dprojected_, gate_workspace_;
   TensorView dcombined_;  // (E * C, M) in the backward layout
   TensorView dexpert_out_, dhidden_, dup_, dexpert_in_, dencoded_;
+  TensorView activated_again_;  // what multiplied fc2_w, computed again
+  TensorView tile_;             // see ExpertFfnBackwardDataArgs::tile
   WeightViews weight_gradients_;
 };
 

@@ -239,8 +239,9 @@ void MoeLayer::Impl::run_backward(const Operation& operation, Stream& stream) {
                              stream);
     case kExpertFfnBackwardData:
       return expert_ffn_backward_chunk(operation, stream);
-    case kExpertFfnBackwardWeights:
-      return expert_ffn_backward_weights_all(stream);
+    case kExpertFfnBackwardFc1:
+    case kExpertFfnBackwardFc2:
+      return expert_ffn_backward_weights(operation.kind, stream);
     case kEncodeBackward:
       return encode_backward({.dbuffer = dencoded_,
                               .x = x_,
@@ -299,29 +300,33 @@ void MoeLayer::Impl::expert_ffn_backward_chunk(const Operation& operation, Strea
                                        .dhidden = dhidden_.narrowed(begin, rows),
                                        .dup = narrowed_if(dup_, begin, rows),
                                        .dx = dexpert_in_.narrowed(begin, rows),
+                                       .tile = tile_,
                                        .gemm = context_.gemm()};
   if (plan().expert_kernel == ExpertKernel::kPadded) return expert_ffn_backward_data(args, stream);
   grouped_ffn_backward_data(args, counted_rows(begin, rows, static_cast<std::size_t>(operation.chunk)),
                             stream);
 }
 
-void MoeLayer::Impl::expert_ffn_backward_weights_all(Stream& stream) {
-  const ExpertFfnBackwardWeightsArgs args{
-      .kind = config_.ffn,
-      .activation = config_.activation,
-      .x = expert_in_,
-      .dy = dexpert_out_,
-      .hidden = hidden_,
-      .up = up_,
-      .dhidden = dhidden_,
-      .dup = dup_,
-      .activated = hidden_,  // the pre-activation is not needed after this
-      .fc2_bias_begin = fc2_bias_begin(),
-      .gradients = weight_gradients_,
-      .gemm = context_.gemm()};
-  if (plan().expert_kernel == ExpertKernel::kPadded) return expert_ffn_backward_weights(args, stream);
-  grouped_ffn_backward_weights(
-      args, counted_rows(0, shape_.rows(), static_cast<std::size_t>(plan().pipeline_degree)), stream);
+void MoeLayer::Impl::expert_ffn_backward_weights(OperationKind layer, Stream& stream) {
+  const ExpertFfnBackwardWeightsArgs args{.kind = config_.ffn,
+                                          .activation = config_.activation,
+                                          .x = expert_in_,
+                                          .dhidden = dhidden_,
+                                          .dup = dup_,
+                                          .hidden = hidden_,
+                                          .up = up_,
+                                          .dy = dexpert_out_,
+                                          .activated = activated_again_,
+                                          .fc2_bias_begin = fc2_bias_begin(),
+                                          .gradients = weight_gradients_,
+                                          .gemm = context_.gemm()};
+  const bool first = layer == OperationKind::kExpertFfnBackwardFc1;
+  if (plan().expert_kernel == ExpertKernel::kPadded) {
+    return first ? expert_ffn_backward_fc1(args, stream) : expert_ffn_backward_fc2(args, stream);
+  }
+  const auto counts = counted_rows(0, shape_.rows(), static_cast<std::size_t>(plan().pipeline_degree));
+  return first ? grouped_ffn_backward_fc1(args, counts, stream)
+               : grouped_ffn_backward_fc2(args, counts, stream);
 }
 
 std::span<const std::int64_t> MoeLayer::Impl::counted_rows(std::int64_t begin, std::int64_t rows,

@@ -26,8 +26,9 @@ struct ActivateBackwardArgs {
   Activation activation = Activation::kGelu;
   ConstTensorView hidden;
   ConstTensorView up{};
-  TensorView dhidden;  ///< in: gradient by the activated values; out: by hidden
-  TensorView dup{};    ///< out, with up
+  ConstTensorView dactivated;  ///< gradient by the activated values
+  TensorView dhidden;          ///< out: by hidden; may be the memory of `dactivated` or of `hidden`
+  TensorView dup{};            ///< out, with up, whose memory it may be
   std::span<const std::int64_t> counts{};
 };
 void activate_backward_cuda(const ActivateBackwardArgs& args, Stream& stream);

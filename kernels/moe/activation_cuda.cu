@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kExpertThreads)
 
 template <class T>
 struct BackwardOperands {
-  ExpertElements<const T> hidden, up;
+  ExpertElements<const T> hidden, up, dactivated;
   ExpertElements<T> dhidden, dup;
   std::int64_t columns;
 };
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kExpertThreads)
     const std::int64_t i = begin + j * kExpertThreads;
     if (i >= count) continue;
     hidden[j] = Vector::load(operands.hidden.of(expert) + i * kWidth);
-    gradient[j] = Vector::load(operands.dhidden.of(expert) + i * kWidth);
+    gradient[j] = Vector::load(operands.dactivated.of(expert) + i * kWidth);
     if (has_up) up[j] = Vector::load(operands.up.of(expert) + i * kWidth);
   }
 #pragma unroll
@@ -221,12 +221,14 @@ void activate_cuda(const ActivateArgs& args, Stream& stream) {
 void activate_backward_cuda(const ActivateBackwardArgs& args, Stream& stream) {
   const bool vectors = fills_vectors(args.hidden.size(2), args.hidden.dtype) &&
                        begins_at_vectors(args.hidden) && begins_at_vectors(args.up) &&
-                       begins_at_vectors(args.dhidden) && begins_at_vectors(args.dup);
+                       begins_at_vectors(args.dactivated) && begins_at_vectors(args.dhidden) &&
+                       begins_at_vectors(args.dup);
   dispatch_vectors(args.hidden.dtype, vectors, [&]<class T, int kWidth>() {
     launch(args.hidden, kWidth, args.counts, stream, activate_backward_kernel_of<T, kWidth>(args.activation),
            [&](std::int64_t first) {
              return BackwardOperands<T>{.hidden = elements_from<const T>(args.hidden, first),
                                         .up = elements_from<const T>(args.up, first),
+                                        .dactivated = elements_from<const T>(args.dactivated, first),
                                         .dhidden = elements_from<T>(args.dhidden, first),
                                         .dup = elements_from<T>(args.dup, first),
                                         .columns = args.hidden.size(2)};

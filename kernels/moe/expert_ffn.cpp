@@ -1,5 +1,6 @@
 #include "kernels/moe/expert_ffn.h"
 
+#include <algorithm>
 #include <array>
 
 #include "kernels/check.h"
@@ -19,25 +20,52 @@ struct FfnSizes {
 
 // The optional parts: what a gated expert must and must not have, and biases.
 template <class View>
-void check_parameters(const ArgumentCheck& check, FfnKind kind, const ExpertParameters<View>& weights,
-                      std::int64_t fc2_bias_begin, DType dtype, const FfnSizes& sizes) {
+void check_first_layer(const ArgumentCheck& check, FfnKind kind, const ExpertParameters<View>& weights,
+                       DType dtype, const FfnSizes& sizes) {
   const Shape matrix = {sizes.experts, sizes.hidden_dim, sizes.model_dim};
   check.strided("fc1_w", weights.fc1_w, dtype, matrix);
-  check.strided("fc2_w", weights.fc2_w, dtype, matrix);
   if (kind == FfnKind::kGated) {
     check.strided("up_w", weights.up_w, dtype, matrix);
     check.require_absent("fc1_bias", weights.fc1_bias, "in gated experts");
-    check.require_absent("fc2_bias", weights.fc2_bias, "in gated experts");
     return;
   }
   check.require_absent("up_w", weights.up_w, "in standard experts");
   if (weights.fc1_bias.present()) {
     check.strided("fc1_bias", weights.fc1_bias, dtype, {sizes.experts, sizes.hidden_dim});
   }
+}
+
+template <class View>
+void check_second_layer(const ArgumentCheck& check, FfnKind kind, const ExpertParameters<View>& weights,
+                        std::int64_t fc2_bias_begin, DType dtype, const FfnSizes& sizes) {
+  check.strided("fc2_w", weights.fc2_w, dtype, {sizes.experts, sizes.hidden_dim, sizes.model_dim});
+  if (kind == FfnKind::kGated) {
+    check.require_absent("fc2_bias", weights.fc2_bias, "in gated experts");
+    return;
+  }
   if (weights.fc2_bias.present()) {
     check.strided("fc2_bias", weights.fc2_bias, dtype, {sizes.experts, weights.fc2_bias.size(1)});
     require(fc2_bias_begin >= 0, "{}: fc2_bias_begin is {}, expected 0 or more", check.kernel(),
             fc2_bias_begin);
+  }
+}
+
+template <class View>
+void check_parameters(const ArgumentCheck& check, FfnKind kind, const ExpertParameters<View>& weights,
+                      std::int64_t fc2_bias_begin, DType dtype, const FfnSizes& sizes) {
+  check_first_layer(check, kind, weights, dtype, sizes);
+  check_second_layer(check, kind, weights, fc2_bias_begin, dtype, sizes);
+}
+
+// Rows of scratch, without which the gradient of `hidden` needs memory of its own.
+void check_tile(const ArgumentCheck& check, const ExpertFfnBackwardDataArgs& args, const FfnSizes& sizes) {
+  if (args.tile.present()) {
+    const std::int64_t rows = args.tile.shape.rank() == 3 ? args.tile.size(1) : 0;
+    check.strided("tile", args.tile, args.dy.dtype,
+                  {sizes.experts, std::max<std::int64_t>(rows, 1), sizes.hidden_dim});
+  } else {
+    require(args.dhidden.data != args.hidden.data || args.hidden.num_elements() == 0,
+            "{}: dhidden is the memory of hidden, which needs a tile", check.kernel());
   }
 }
 
@@ -110,24 +138,35 @@ void check_expert_ffn(std::string_view kernel, const ExpertFfnBackwardDataArgs& 
   check_up(check, args.kind, "up", args.up, dtype, sizes);
   check_up(check, args.kind, "dup", args.dup, dtype, sizes);
   check.strided("dx", args.dx, dtype, rows);
+  check_tile(check, args, sizes);
   check_gemm(check, args.gemm, device);
 }
 
-void check_expert_ffn(std::string_view kernel, const ExpertFfnBackwardWeightsArgs& args, Device device) {
+void check_expert_ffn_fc1(std::string_view kernel, const ExpertFfnBackwardWeightsArgs& args, Device device) {
   const ArgumentCheck check(kernel, device);
   const DType dtype = args.x.dtype;
-  const FfnSizes sizes = {args.x.size(0), args.x.size(1), args.x.size(2), args.gradients.fc1_w.size(1)};
-  const Shape rows = {sizes.experts, sizes.rows, sizes.model_dim};
-  const Shape hidden = {sizes.experts, sizes.rows, sizes.hidden_dim};
+  const auto& gradients = args.gradients;
+  const FfnSizes sizes = {args.x.size(0), args.x.size(1), args.x.size(2), gradients.fc1_w.size(1)};
   check.require_compute_dtype("x", dtype);
-  check.strided("x", args.x, dtype, rows);
-  check.strided("dy", args.dy, dtype, rows);
-  check_parameters(check, args.kind, args.gradients, args.fc2_bias_begin, dtype, sizes);
+  check.strided("x", args.x, dtype, {sizes.experts, sizes.rows, sizes.model_dim});
+  check_first_layer(check, args.kind, gradients, dtype, sizes);
+  check.strided("dhidden", args.dhidden, dtype, {sizes.experts, sizes.rows, sizes.hidden_dim});
+  check_up(check, args.kind, "dup", args.dup, dtype, sizes);
+  check_gemm(check, args.gemm, device);
+}
+
+void check_expert_ffn_fc2(std::string_view kernel, const ExpertFfnBackwardWeightsArgs& args, Device device) {
+  const ArgumentCheck check(kernel, device);
+  const DType dtype = args.dy.dtype;
+  const auto& gradients = args.gradients;
+  const FfnSizes sizes = {args.dy.size(0), args.dy.size(1), args.dy.size(2), gradients.fc2_w.size(1)};
+  const Shape hidden = {sizes.experts, sizes.rows, sizes.hidden_dim};
+  check.require_compute_dtype("dy", dtype);
+  check.strided("dy", args.dy, dtype, {sizes.experts, sizes.rows, sizes.model_dim});
+  check_second_layer(check, args.kind, gradients, args.fc2_bias_begin, dtype, sizes);
   check.strided("hidden", args.hidden, dtype, hidden);
-  check.strided("dhidden", args.dhidden, dtype, hidden);
   check_activated(check, args.kind, args.activation, args.activated, dtype, hidden);
   check_up(check, args.kind, "up", args.up, dtype, sizes);
-  check_up(check, args.kind, "dup", args.dup, dtype, sizes);
   check_gemm(check, args.gemm, device);
 }
 
@@ -175,12 +214,20 @@ void expert_ffn_backward_data(const ExpertFfnBackwardDataArgs& args, Stream& str
   enqueue_as(args.dy.dtype, stream, [args]<class T>() { expert_ffn_backward_data_cpu<T>(args); });
 }
 
-void expert_ffn_backward_weights(const ExpertFfnBackwardWeightsArgs& args, Stream& stream) {
-  check_expert_ffn("expert_ffn_backward_weights", args, stream.device());
+void expert_ffn_backward_fc1(const ExpertFfnBackwardWeightsArgs& args, Stream& stream) {
+  check_expert_ffn_fc1("expert_ffn_backward_fc1", args, stream.device());
 #ifdef FLEX_HAS_CUDA
-  if (stream.device().is_cuda()) return expert_ffn_backward_weights_cuda(args, stream);
+  if (stream.device().is_cuda()) return expert_ffn_backward_fc1_cuda(args, stream);
 #endif
-  enqueue_as(args.x.dtype, stream, [args]<class T>() { expert_ffn_backward_weights_cpu<T>(args); });
+  enqueue_as(args.x.dtype, stream, [args]<class T>() { expert_ffn_backward_fc1_cpu<T>(args); });
+}
+
+void expert_ffn_backward_fc2(const ExpertFfnBackwardWeightsArgs& args, Stream& stream) {
+  check_expert_ffn_fc2("expert_ffn_backward_fc2", args, stream.device());
+#ifdef FLEX_HAS_CUDA
+  if (stream.device().is_cuda()) return expert_ffn_backward_fc2_cuda(args, stream);
+#endif
+  enqueue_as(args.dy.dtype, stream, [args]<class T>() { expert_ffn_backward_fc2_cpu<T>(args); });
 }
 
 }  // namespace flex

@@ -82,13 +82,16 @@ struct ExpertFfnBackwardDataArgs {
   FfnKind kind = FfnKind::kStandard;
   Activation activation = Activation::kGelu;
   ExpertParameters<ConstTensorView> weights;
-  ConstTensorView dy;              ///< (L, R, M)
-  ConstTensorView hidden;          ///< (L, R, F) from the forward pass
-  ConstTensorView up{};            ///< (L, R, F), only when gated
-  ConstTensorView relu_mask{};     ///< from the forward pass, of the same rows; may be left out
-  TensorView dhidden;              ///< (L, R, F) out: gradient of `hidden`; needed by the weight gradients
-  TensorView dup{};                ///< (L, R, F) out, only when gated
-  TensorView dx;                   ///< (L, R, M)
+  ConstTensorView dy;           ///< (L, R, M)
+  ConstTensorView hidden;       ///< (L, R, F) from the forward pass
+  ConstTensorView up{};         ///< (L, R, F), only when gated
+  ConstTensorView relu_mask{};  ///< from the forward pass, of the same rows; may be left out
+  TensorView dhidden;           ///< (L, R, F) out: gradient of `hidden`; needed by the weight gradients
+  TensorView dup{};             ///< (L, R, F) out, only when gated; may be the memory of `up`
+  TensorView dx;                ///< (L, R, M) out; may be the memory of `dy`
+  /// (L, Q, F) scratch, Q >= 1, optional: gradients by the activated values pass through it Q rows at a time.
+  /// With it `dhidden` may be the memory of `hidden`.
+  TensorView tile{};
   GemmAlgorithms* gemm = nullptr;  ///< CUDA only
 };
 /// Gradient of the rows: may run chunk by chunk.
@@ -98,11 +101,11 @@ struct ExpertFfnBackwardWeightsArgs {
   FfnKind kind = FfnKind::kStandard;
   Activation activation = Activation::kGelu;
   ConstTensorView x;        ///< (L, R, M), all rows of the pass
-  ConstTensorView dy;       ///< (L, R, M)
-  ConstTensorView hidden;   ///< (L, R, F)
-  ConstTensorView up{};     ///< (L, R, F), only when gated
   ConstTensorView dhidden;  ///< (L, R, F)
   ConstTensorView dup{};    ///< (L, R, F), only when gated
+  ConstTensorView hidden;   ///< (L, R, F)
+  ConstTensorView up{};     ///< (L, R, F), only when gated
+  ConstTensorView dy;       ///< (L, R, M)
   TensorView activated{};   ///< (L, R, F): scratch that is overwritten with the activation; may be `hidden`'s
                             ///< memory. With relu (standard) not used, may be left out
   std::int64_t fc2_bias_begin = 0;
@@ -110,20 +113,30 @@ struct ExpertFfnBackwardWeightsArgs {
                                            ///< is not computed; padding of fc2_bias gets zeros
   GemmAlgorithms* gemm = nullptr;          ///< CUDA only
 };
-/// Gradients of the weights over all rows at once, so that the pipeline degree changes no bit of them.
-void expert_ffn_backward_weights(const ExpertFfnBackwardWeightsArgs& args, Stream& stream);
+/// Gradients of the weights over all rows at once, so that the pipeline degree changes no bit of them. The
+/// two layers' gradients are apart, since the second's need only the forward pass and dy: computed before
+/// expert_ffn_backward_data, it leaves `hidden` and `dy` to be overwritten there.
+///
+/// Of the first layer: fc1_w, up_w and fc1_bias of `gradients`, from x, dhidden and dup; the rest may be left
+/// out.
+void expert_ffn_backward_fc1(const ExpertFfnBackwardWeightsArgs& args, Stream& stream);
+/// Of the second layer: fc2_w and fc2_bias of `gradients`, from hidden, up and dy; the rest may be left out.
+void expert_ffn_backward_fc2(const ExpertFfnBackwardWeightsArgs& args, Stream& stream);
 
 template <class T>
 void expert_ffn_cpu(const ExpertFfnArgs& args);
 template <class T>
 void expert_ffn_backward_data_cpu(const ExpertFfnBackwardDataArgs& args);
 template <class T>
-void expert_ffn_backward_weights_cpu(const ExpertFfnBackwardWeightsArgs& args);
+void expert_ffn_backward_fc1_cpu(const ExpertFfnBackwardWeightsArgs& args);
+template <class T>
+void expert_ffn_backward_fc2_cpu(const ExpertFfnBackwardWeightsArgs& args);
 
 #ifdef FLEX_HAS_CUDA
 void expert_ffn_cuda(const ExpertFfnArgs& args, Stream& stream);
 void expert_ffn_backward_data_cuda(const ExpertFfnBackwardDataArgs& args, Stream& stream);
-void expert_ffn_backward_weights_cuda(const ExpertFfnBackwardWeightsArgs& args, Stream& stream);
+void expert_ffn_backward_fc1_cuda(const ExpertFfnBackwardWeightsArgs& args, Stream& stream);
+void expert_ffn_backward_fc2_cuda(const ExpertFfnBackwardWeightsArgs& args, Stream& stream);
 #endif
 
 }  // namespace flex

@@ -9,6 +9,7 @@ namespace flex {
 /// GemmAlgorithms of that device.
 void check_expert_ffn(std::string_view kernel, const ExpertFfnArgs& args, Device device);
 void check_expert_ffn(std::string_view kernel, const ExpertFfnBackwardDataArgs& args, Device device);
-void check_expert_ffn(std::string_view kernel, const ExpertFfnBackwardWeightsArgs& args, Device device);
+void check_expert_ffn_fc1(std::string_view kernel, const ExpertFfnBackwardWeightsArgs& args, Device device);
+void check_expert_ffn_fc2(std::string_view kernel, const ExpertFfnBackwardWeightsArgs& args, Device device);
 
 }  // namespace flex

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <vector>
+
 #include "kernels/gemm_algorithms.h"
 #include "kernels/moe/activation.h"
 #include "kernels/moe/expert_ffn.h"
@@ -67,6 +70,73 @@ ConstTensorView gated_first_layer(const ExpertFfnArgs& args, ExpertProducts& pro
   return args.activated;
 }
 
+// The gradient of rows [begin, begin + rows) of `hidden`, by way of the tile if there is one.
+void hidden_gradient(const ExpertFfnBackwardDataArgs& args, std::int64_t begin, std::int64_t rows,
+                     Counts counts, Stream& stream) {
+  std::vector<std::int64_t> rest;  // of the counts, in these rows
+  for (const std::int64_t count : counts) rest.push_back(std::clamp<std::int64_t>(count - begin, 0, rows));
+  const auto part = [&](const auto& view) { return view.present() ? view.narrowed(begin, rows) : view; };
+  const TensorView dactivated = args.tile.present() ? args.tile.narrowed(0, rows) : part(args.dhidden);
+  ExpertProducts products(*args.gemm, rest, stream);
+  products.run({.a = part(args.dy), .b = args.weights.fc2_w, .transpose_b = true, .d = dactivated});
+  activate_backward_cuda({.activation = activation_of(args.kind, args.activation),
+                          .hidden = part(args.hidden),
+                          .up = part(args.up),
+                          .dactivated = dactivated,
+                          .dhidden = part(args.dhidden),
+                          .dup = part(args.dup),
+                          .counts = rest},
+                         stream);
+}
+
+// The same of all rows with relu's slope in the product's epilogue, if that is not slower than a pass.
+bool sloped_by_mask(const ExpertFfnBackwardDataArgs& args, Counts counts, Stream& stream) {
+  ExpertProducts products(*args.gemm, counts, stream);
+  const ExpertProduct plain = {.a = args.dy, .b = args.weights.fc2_w, .transpose_b = true, .d = args.dhidden};
+  ExpertProduct sloped = plain;
+  sloped.epilogue = GemmEpilogue::kReluSlope;
+  sloped.slope_mask = args.relu_mask;
+  constexpr std::int64_t kPassTensors = 3;  // reads hidden and dhidden, writes dhidden
+  if (!products.prefers_fused(sloped, plain, kPassTensors * args.dhidden.bytes()).value_or(true))
+    return false;
+  products.run(sloped);
+  return true;
+}
+
+struct BiasSums {
+  GemmEpilogue epilogue;   // kRowSumsA or kColumnSumsB
+  std::int64_t begin = 0;  // first column that the sums cover
+  TensorView sums;         // may be left out
+};
+struct SumsContext {
+  GemmAlgorithms& gemm;
+  Counts counts;
+  Stream& stream;
+};
+
+// A weight's gradient and its bias's. Sums of whole rows may be the product's epilogue; kernels that have it
+// may be slower by more than the pass that it saves, so it is taken only where it was measured.
+void run_with_sums(ExpertProducts& products, const ExpertProduct& plain, const BiasSums& bias,
+                   const SumsContext& context) {
+  const TensorView& sums = bias.sums;
+  const ConstTensorView& rows = bias.epilogue == GemmEpilogue::kRowSumsA ? plain.a : plain.b;
+  if (sums.present() && bias.begin == 0 && sums.size(1) == rows.size(2)) {
+    ExpertProduct fused = plain;
+    fused.epilogue = bias.epilogue;
+    fused.sums = sums;
+    if (products.prefers_fused(fused, plain, rows.bytes()).value_or(false)) return products.run(fused);
+  }
+  products.run(plain);
+  if (!sums.present()) return;
+  column_sums_cuda({.rows = rows,
+                    .begin = bias.begin,
+                    .columns = covered_columns(bias.begin, sums.size(1), rows.size(2)),
+                    .sums = sums,
+                    .workspace = context.gemm.workspace(),
+                    .counts = context.counts},
+                   context.stream);
+}
+
 }  // namespace
 
 void grouped_ffn_cuda(const ExpertFfnArgs& args, Counts counts, Stream& stream) {
@@ -94,65 +164,37 @@ void grouped_ffn_cuda(const ExpertFfnArgs& args, Counts counts, Stream& stream) 
 
 void grouped_ffn_backward_data_cuda(const ExpertFfnBackwardDataArgs& args, Counts counts, Stream& stream) {
   if (args.dx.num_elements() == 0) return;
-  ExpertProducts products(*args.gemm, counts, stream);
-  const ExpertProduct first = {.a = args.dy, .b = args.weights.fc2_w, .transpose_b = true, .d = args.dhidden};
-  if (args.relu_mask.present()) {
-    ExpertProduct sloped = first;
-    sloped.epilogue = GemmEpilogue::kReluSlope;
-    sloped.slope_mask = args.relu_mask;
-    constexpr std::int64_t kPassTensors = 3;  // reads hidden and dhidden, writes dhidden
-    if (products.prefers_fused(sloped, first, kPassTensors * args.dhidden.bytes()).value_or(true)) {
-      products.run(sloped);
-      products.run({.a = args.dhidden, .b = args.weights.fc1_w, .d = args.dx});
-      return;
+  if (args.relu_mask.present() && sloped_by_mask(args, counts, stream)) {
+    // dhidden is complete
+  } else if (args.tile.present()) {
+    const std::int64_t step = args.tile.size(1);
+    for (std::int64_t begin = 0; begin < args.dy.size(1); begin += step) {
+      hidden_gradient(args, begin, std::min(step, args.dy.size(1) - begin), counts, stream);
     }
+  } else {
+    hidden_gradient(args, 0, args.dy.size(1), counts, stream);
   }
-  products.run(first);
-  activate_backward_cuda({.activation = activation_of(args.kind, args.activation),
-                          .hidden = args.hidden,
-                          .up = args.up,
-                          .dhidden = args.dhidden,
-                          .dup = args.dup,
-                          .counts = counts},
-                         stream);
+  ExpertProducts products(*args.gemm, counts, stream);
   products.run({.a = args.dhidden, .b = args.weights.fc1_w, .d = args.dx});
   if (args.kind == FfnKind::kGated)
     products.run({.a = args.dup, .b = args.weights.up_w, .d = args.dx, .accumulate = true});
 }
 
-void grouped_ffn_backward_weights_cuda(const ExpertFfnBackwardWeightsArgs& args, Counts counts,
-                                       Stream& stream) {
+void grouped_ffn_backward_fc1_cuda(const ExpertFfnBackwardWeightsArgs& args, Counts counts, Stream& stream) {
   const auto& gradients = args.gradients;
   if (args.x.size(0) == 0) return;
   ExpertProducts products(*args.gemm, counts, stream);
-  const auto sum_columns = [&](const ConstTensorView& rows, std::int64_t begin, const TensorView& sums) {
-    if (!sums.present()) return;
-    column_sums_cuda({.rows = rows,
-                      .begin = begin,
-                      .columns = covered_columns(begin, sums.size(1), rows.size(2)),
-                      .sums = sums,
-                      .workspace = args.gemm->workspace(),
-                      .counts = counts},
-                     stream);
-  };
-  // Sums of whole rows may be the product's epilogue. Kernels that have it may be slower by more than the
-  // pass that it saves: it is taken only where it was measured.
-  const auto run_with_sums = [&](const ExpertProduct& plain, GemmEpilogue epilogue, std::int64_t begin,
-                                 const TensorView& sums) {
-    const ConstTensorView& rows = epilogue == GemmEpilogue::kRowSumsA ? plain.a : plain.b;
-    if (sums.present() && begin == 0 && sums.size(1) == rows.size(2)) {
-      ExpertProduct fused = plain;
-      fused.epilogue = epilogue;
-      fused.sums = sums;
-      if (products.prefers_fused(fused, plain, rows.bytes()).value_or(false)) return products.run(fused);
-    }
-    products.run(plain);
-    sum_columns(rows, begin, sums);
-  };
-  run_with_sums({.a = args.dhidden, .b = args.x, .transpose_a = true, .d = gradients.fc1_w},
-                GemmEpilogue::kRowSumsA, 0, gradients.fc1_bias);
+  run_with_sums(products, {.a = args.dhidden, .b = args.x, .transpose_a = true, .d = gradients.fc1_w},
+                {.epilogue = GemmEpilogue::kRowSumsA, .sums = gradients.fc1_bias},
+                {.gemm = *args.gemm, .counts = counts, .stream = stream});
   if (args.kind == FfnKind::kGated)
     products.run({.a = args.dup, .b = args.x, .transpose_a = true, .d = gradients.up_w});
+}
+
+void grouped_ffn_backward_fc2_cuda(const ExpertFfnBackwardWeightsArgs& args, Counts counts, Stream& stream) {
+  const auto& gradients = args.gradients;
+  if (args.dy.size(0) == 0) return;
+  ExpertProducts products(*args.gemm, counts, stream);
   const bool kept = keeps_activated(args.kind, args.activation);
   if (!kept)
     activate_cuda({.activation = activation_of(args.kind, args.activation),
@@ -161,19 +203,25 @@ void grouped_ffn_backward_weights_cuda(const ExpertFfnBackwardWeightsArgs& args,
                    .activated = args.activated,
                    .counts = counts},
                   stream);
-  run_with_sums({.a = kept ? args.hidden : ConstTensorView(args.activated),
-                 .b = args.dy,
-                 .transpose_a = true,
-                 .d = gradients.fc2_w},
-                GemmEpilogue::kColumnSumsB, args.fc2_bias_begin, gradients.fc2_bias);
+  run_with_sums(
+      products,
+      {.a = kept ? args.hidden : ConstTensorView(args.activated),
+       .b = args.dy,
+       .transpose_a = true,
+       .d = gradients.fc2_w},
+      {.epilogue = GemmEpilogue::kColumnSumsB, .begin = args.fc2_bias_begin, .sums = gradients.fc2_bias},
+      {.gemm = *args.gemm, .counts = counts, .stream = stream});
 }
 
 void expert_ffn_cuda(const ExpertFfnArgs& args, Stream& stream) { grouped_ffn_cuda(args, {}, stream); }
 void expert_ffn_backward_data_cuda(const ExpertFfnBackwardDataArgs& args, Stream& stream) {
   grouped_ffn_backward_data_cuda(args, {}, stream);
 }
-void expert_ffn_backward_weights_cuda(const ExpertFfnBackwardWeightsArgs& args, Stream& stream) {
-  grouped_ffn_backward_weights_cuda(args, {}, stream);
+void expert_ffn_backward_fc1_cuda(const ExpertFfnBackwardWeightsArgs& args, Stream& stream) {
+  grouped_ffn_backward_fc1_cuda(args, {}, stream);
+}
+void expert_ffn_backward_fc2_cuda(const ExpertFfnBackwardWeightsArgs& args, Stream& stream) {
+  grouped_ffn_backward_fc2_cuda(args, {}, stream);
 }
 
 }  // namespace flex

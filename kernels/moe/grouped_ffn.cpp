@@ -47,16 +47,26 @@ void grouped_ffn_backward_data(const ExpertFfnBackwardDataArgs& args, Counts row
              [args, rows_per_expert]<class T>() { grouped_ffn_backward_data_cpu<T>(args, rows_per_expert); });
 }
 
-void grouped_ffn_backward_weights(const ExpertFfnBackwardWeightsArgs& args, Counts rows_per_expert,
-                                  Stream& stream) {
-  check_expert_ffn("grouped_ffn_backward_weights", args, stream.device());
-  check_counts("grouped_ffn_backward_weights", rows_per_expert, args.x);
+void grouped_ffn_backward_fc1(const ExpertFfnBackwardWeightsArgs& args, Counts rows_per_expert,
+                              Stream& stream) {
+  check_expert_ffn_fc1("grouped_ffn_backward_fc1", args, stream.device());
+  check_counts("grouped_ffn_backward_fc1", rows_per_expert, args.x);
 #ifdef FLEX_HAS_CUDA
-  if (stream.device().is_cuda()) return grouped_ffn_backward_weights_cuda(args, rows_per_expert, stream);
+  if (stream.device().is_cuda()) return grouped_ffn_backward_fc1_cuda(args, rows_per_expert, stream);
 #endif
-  enqueue_as(args.x.dtype, stream, [args, rows_per_expert]<class T>() {
-    grouped_ffn_backward_weights_cpu<T>(args, rows_per_expert);
-  });
+  enqueue_as(args.x.dtype, stream,
+             [args, rows_per_expert]<class T>() { grouped_ffn_backward_fc1_cpu<T>(args, rows_per_expert); });
+}
+
+void grouped_ffn_backward_fc2(const ExpertFfnBackwardWeightsArgs& args, Counts rows_per_expert,
+                              Stream& stream) {
+  check_expert_ffn_fc2("grouped_ffn_backward_fc2", args, stream.device());
+  check_counts("grouped_ffn_backward_fc2", rows_per_expert, args.dy);
+#ifdef FLEX_HAS_CUDA
+  if (stream.device().is_cuda()) return grouped_ffn_backward_fc2_cuda(args, rows_per_expert, stream);
+#endif
+  enqueue_as(args.dy.dtype, stream,
+             [args, rows_per_expert]<class T>() { grouped_ffn_backward_fc2_cpu<T>(args, rows_per_expert); });
 }
 
 }  // namespace flex

@@ -20,8 +20,10 @@ void grouped_ffn(const ExpertFfnArgs& args, std::span<const std::int64_t> rows_p
 void grouped_ffn_backward_data(const ExpertFfnBackwardDataArgs& args,
                                std::span<const std::int64_t> rows_per_expert, Stream& stream);
 /// An expert without rows gets zero gradients.
-void grouped_ffn_backward_weights(const ExpertFfnBackwardWeightsArgs& args,
-                                  std::span<const std::int64_t> rows_per_expert, Stream& stream);
+void grouped_ffn_backward_fc1(const ExpertFfnBackwardWeightsArgs& args,
+                              std::span<const std::int64_t> rows_per_expert, Stream& stream);
+void grouped_ffn_backward_fc2(const ExpertFfnBackwardWeightsArgs& args,
+                              std::span<const std::int64_t> rows_per_expert, Stream& stream);
 
 template <class T>
 void grouped_ffn_cpu(const ExpertFfnArgs& args, std::span<const std::int64_t> rows_per_expert);
@@ -29,8 +31,11 @@ template <class T>
 void grouped_ffn_backward_data_cpu(const ExpertFfnBackwardDataArgs& args,
                                    std::span<const std::int64_t> rows_per_expert);
 template <class T>
-void grouped_ffn_backward_weights_cpu(const ExpertFfnBackwardWeightsArgs& args,
-                                      std::span<const std::int64_t> rows_per_expert);
+void grouped_ffn_backward_fc1_cpu(const ExpertFfnBackwardWeightsArgs& args,
+                                  std::span<const std::int64_t> rows_per_expert);
+template <class T>
+void grouped_ffn_backward_fc2_cpu(const ExpertFfnBackwardWeightsArgs& args,
+                                  std::span<const std::int64_t> rows_per_expert);
 
 #ifdef FLEX_HAS_CUDA
 /// Here no counts at all stand for all rows, which are then computed as one batch.
@@ -38,8 +43,10 @@ void grouped_ffn_cuda(const ExpertFfnArgs& args, std::span<const std::int64_t> r
                       Stream& stream);
 void grouped_ffn_backward_data_cuda(const ExpertFfnBackwardDataArgs& args,
                                     std::span<const std::int64_t> rows_per_expert, Stream& stream);
-void grouped_ffn_backward_weights_cuda(const ExpertFfnBackwardWeightsArgs& args,
-                                       std::span<const std::int64_t> rows_per_expert, Stream& stream);
+void grouped_ffn_backward_fc1_cuda(const ExpertFfnBackwardWeightsArgs& args,
+                                   std::span<const std::int64_t> rows_per_expert, Stream& stream);
+void grouped_ffn_backward_fc2_cuda(const ExpertFfnBackwardWeightsArgs& args,
+                                   std::span<const std::int64_t> rows_per_expert, Stream& stream);
 #endif
 
 }  // namespace flex

@@ -58,24 +58,35 @@ void grouped_ffn_backward_data_cpu(const ExpertFfnBackwardDataArgs& args, Counts
     one.dhidden = rows_of(args.dhidden, expert, rows);
     one.dup = rows_of(args.dup, expert, rows);
     one.dx = rows_of(args.dx, expert, rows);
+    one.tile = expert_of(args.tile, expert);
     expert_ffn_backward_data_cpu<T>(one);
   }
 }
 
 template <class T>
-void grouped_ffn_backward_weights_cpu(const ExpertFfnBackwardWeightsArgs& args, Counts counts) {
+void grouped_ffn_backward_fc1_cpu(const ExpertFfnBackwardWeightsArgs& args, Counts counts) {
   for (std::int64_t expert = 0; expert < args.x.size(0); ++expert) {
     const std::int64_t rows = counts[static_cast<std::size_t>(expert)];
     ExpertFfnBackwardWeightsArgs one = args;
     one.x = rows_of(args.x, expert, rows);
+    one.dhidden = rows_of(args.dhidden, expert, rows);
+    one.dup = rows_of(args.dup, expert, rows);
+    one.gradients = expert_of(args.gradients, expert);
+    expert_ffn_backward_fc1_cpu<T>(one);
+  }
+}
+
+template <class T>
+void grouped_ffn_backward_fc2_cpu(const ExpertFfnBackwardWeightsArgs& args, Counts counts) {
+  for (std::int64_t expert = 0; expert < args.dy.size(0); ++expert) {
+    const std::int64_t rows = counts[static_cast<std::size_t>(expert)];
+    ExpertFfnBackwardWeightsArgs one = args;
     one.dy = rows_of(args.dy, expert, rows);
     one.hidden = rows_of(args.hidden, expert, rows);
     one.up = rows_of(args.up, expert, rows);
-    one.dhidden = rows_of(args.dhidden, expert, rows);
-    one.dup = rows_of(args.dup, expert, rows);
     one.activated = rows_of(args.activated, expert, rows);
     one.gradients = expert_of(args.gradients, expert);
-    expert_ffn_backward_weights_cpu<T>(one);
+    expert_ffn_backward_fc2_cpu<T>(one);
   }
 }
 
@@ -83,7 +94,9 @@ template void grouped_ffn_cpu<float>(const ExpertFfnArgs&, Counts);
 template void grouped_ffn_cpu<double>(const ExpertFfnArgs&, Counts);
 template void grouped_ffn_backward_data_cpu<float>(const ExpertFfnBackwardDataArgs&, Counts);
 template void grouped_ffn_backward_data_cpu<double>(const ExpertFfnBackwardDataArgs&, Counts);
-template void grouped_ffn_backward_weights_cpu<float>(const ExpertFfnBackwardWeightsArgs&, Counts);
-template void grouped_ffn_backward_weights_cpu<double>(const ExpertFfnBackwardWeightsArgs&, Counts);
+template void grouped_ffn_backward_fc1_cpu<float>(const ExpertFfnBackwardWeightsArgs&, Counts);
+template void grouped_ffn_backward_fc2_cpu<float>(const ExpertFfnBackwardWeightsArgs&, Counts);
+template void grouped_ffn_backward_fc1_cpu<double>(const ExpertFfnBackwardWeightsArgs&, Counts);
+template void grouped_ffn_backward_fc2_cpu<double>(const ExpertFfnBackwardWeightsArgs&, Counts);
 
 }  // namespace flex

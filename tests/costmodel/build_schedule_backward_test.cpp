@@ -25,21 +25,23 @@ std::vector<std::string> backward(const char* plan, const Workload& workload = k
 }
 
 TEST(BuildScheduleBackward, R0ScattersGradientsAndExchangesNothing) {
-  EXPECT_THAT(backward("r0 d1 linear"),
-              ElementsAre("0 compute decode_backward", "1 compute gate_backward",
-                          "2 compute expert_ffn_backward_data", "3 compute expert_ffn_backward_weights",
-                          "4 compute encode_backward", "5 communication scatter_gradients <- 3",
-                          "6 communication reduce_gate_gradients <- 1"));
+  EXPECT_THAT(
+      backward("r0 d1 linear"),
+      ElementsAre("0 compute decode_backward", "1 compute gate_backward", "2 compute expert_ffn_backward_fc2",
+                  "3 compute expert_ffn_backward_data", "4 compute expert_ffn_backward_fc1",
+                  "5 compute encode_backward", "6 communication scatter_gradients <- 4",
+                  "7 communication reduce_gate_gradients <- 1"));
 }
 
 TEST(BuildScheduleBackward, R1Linear) {
-  EXPECT_THAT(backward("r1 d1 linear"),
-              ElementsAre("0 compute decode_backward", "1 communication dispatch/all_to_all <- 0",
-                          "2 compute gate_backward", "3 compute dispatch/rows_to_experts <- 1",
-                          "4 compute expert_ffn_backward_data", "5 compute combine/rows_from_experts",
-                          "6 communication combine/all_to_all <- 5", "7 compute expert_ffn_backward_weights",
-                          "8 compute encode_backward <- 6", "9 communication scatter_gradients <- 7",
-                          "10 communication reduce_gate_gradients <- 2"));
+  EXPECT_THAT(
+      backward("r1 d1 linear"),
+      ElementsAre("0 compute decode_backward", "1 communication dispatch/all_to_all <- 0",
+                  "2 compute gate_backward", "3 compute dispatch/rows_to_experts <- 1",
+                  "4 compute expert_ffn_backward_data", "5 compute combine/rows_from_experts",
+                  "6 communication combine/all_to_all <- 5", "7 compute expert_ffn_backward_fc2",
+                  "8 compute expert_ffn_backward_fc1", "9 compute encode_backward <- 6",
+                  "10 communication scatter_gradients <- 8", "11 communication reduce_gate_gradients <- 2"));
 }
 
 TEST(BuildScheduleBackward, WeightsMayBeGatheredAgain) {
@@ -48,9 +50,9 @@ TEST(BuildScheduleBackward, WeightsMayBeGatheredAgain) {
   EXPECT_THAT(
       backward("r0 d1 linear", workload),
       ElementsAre("0 communication gather_weights", "1 compute decode_backward", "2 compute gate_backward",
-                  "3 compute expert_ffn_backward_data <- 0", "4 compute expert_ffn_backward_weights",
-                  "5 compute encode_backward", "6 communication scatter_gradients <- 4",
-                  "7 communication reduce_gate_gradients <- 2"));
+                  "3 compute expert_ffn_backward_fc2", "4 compute expert_ffn_backward_data <- 0",
+                  "5 compute expert_ffn_backward_fc1", "6 compute encode_backward",
+                  "7 communication scatter_gradients <- 5", "8 communication reduce_gate_gradients <- 2"));
   EXPECT_EQ(backward("r2 d1 linear", workload), backward("r2 d1 linear")) << "r = s gathers nothing";
 }
 
@@ -63,9 +65,10 @@ TEST(BuildScheduleBackward, R2InTwoChunks) {
                   "6 compute combine/rows_from_experts#1of2", "7 communication combine/all_to_all#1of2 <- 6",
                   "8 compute dispatch/rows_to_experts#2of2 <- 2", "9 compute expert_ffn_backward_data#2of2",
                   "10 compute combine/rows_from_experts#2of2",
-                  "11 communication combine/all_to_all#2of2 <- 10", "12 compute expert_ffn_backward_weights",
-                  "13 compute combine/sum_copies#1of2 <- 7", "14 compute combine/sum_copies#2of2 <- 11",
-                  "15 compute encode_backward", "16 communication reduce_gate_gradients <- 3"));
+                  "11 communication combine/all_to_all#2of2 <- 10", "12 compute expert_ffn_backward_fc2",
+                  "13 compute expert_ffn_backward_fc1", "14 compute combine/sum_copies#1of2 <- 7",
+                  "15 compute combine/sum_copies#2of2 <- 11", "16 compute encode_backward",
+                  "17 communication reduce_gate_gradients <- 3"));
 }
 
 TEST(BuildScheduleBackward, R1HierarchicalInTwoChunks) {
@@ -84,19 +87,21 @@ TEST(BuildScheduleBackward, R1HierarchicalInTwoChunks) {
           "18 compute expert_ffn_backward_data#2of2", "19 compute combine/rows_from_experts#2of2",
           "20 communication combine/node_copy#2of2 <- 19", "21 communication combine/node_all_to_all#2of2",
           "22 communication combine/rail_copy#2of2", "23 communication combine/rail_all_to_all#2of2",
-          "24 compute expert_ffn_backward_weights", "25 compute encode_backward <- 23",
-          "26 communication scatter_gradients <- 24", "27 communication reduce_gate_gradients <- 9"));
+          "24 compute expert_ffn_backward_fc2", "25 compute expert_ffn_backward_fc1",
+          "26 compute encode_backward <- 23", "27 communication scatter_gradients <- 25",
+          "28 communication reduce_gate_gradients <- 9"));
 }
 
 // Without postscore the gates' gradients come out of encode's backward pass.
 TEST(BuildScheduleBackward, GateComesLastWhereItWeightsTheInput) {
   Workload workload = kShared;
   workload.is_postscore = false;
-  EXPECT_THAT(backward("r0 d1 linear", workload),
-              ElementsAre("0 compute decode_backward", "1 compute expert_ffn_backward_data",
-                          "2 compute expert_ffn_backward_weights", "3 compute encode_backward",
-                          "4 compute gate_backward", "5 communication scatter_gradients <- 2",
-                          "6 communication reduce_gate_gradients <- 4"));
+  EXPECT_THAT(
+      backward("r0 d1 linear", workload),
+      ElementsAre("0 compute decode_backward", "1 compute expert_ffn_backward_fc2",
+                  "2 compute expert_ffn_backward_data", "3 compute expert_ffn_backward_fc1",
+                  "4 compute encode_backward", "5 compute gate_backward",
+                  "6 communication scatter_gradients <- 3", "7 communication reduce_gate_gradients <- 5"));
 }
 
 TEST(BuildScheduleBackward, OneRankTalksToNobody) {
@@ -105,8 +110,8 @@ TEST(BuildScheduleBackward, OneRankTalksToNobody) {
   workload.regather_weights = true;
   EXPECT_THAT(backward("r0 d1 linear", workload),
               ElementsAre("0 compute decode_backward", "1 compute gate_backward",
-                          "2 compute expert_ffn_backward_data", "3 compute expert_ffn_backward_weights",
-                          "4 compute encode_backward"));
+                          "2 compute expert_ffn_backward_fc2", "3 compute expert_ffn_backward_data",
+                          "4 compute expert_ffn_backward_fc1", "5 compute encode_backward"));
 }
 
 }  // namespace

@@ -159,7 +159,7 @@ TEST(ScheduleInvariants, PlansShareTheSameProducts) {
     double flops = 0;
     for (const Operation& operation : schedule.operations) {
       if (operation.kind == kExpertFfn || operation.kind == kExpertFfnBackwardData ||
-          operation.kind == kExpertFfnBackwardWeights) {
+          operation.kind == kExpertFfnBackwardFc1 || operation.kind == kExpertFfnBackwardFc2) {
         flops += operation.size.flops;
       }
     }

@@ -106,9 +106,11 @@ TEST(ScheduleOrder, WeightsGradientsAndLossesComeBeforeTheirUse) {
       {kRoute, kAgreeCapacity},
       {kGatherWeights, kExpertFfn},
       {kGatherWeights, kExpertFfnBackwardData},
-      {kExpertFfnBackwardData, kExpertFfnBackwardWeights},
-      {kRowsToExperts, kExpertFfnBackwardWeights},
-      {kExpertFfnBackwardWeights, kScatterGradients},
+      {kExpertFfnBackwardData, kExpertFfnBackwardFc1},
+      {kRowsToExperts, kExpertFfnBackwardFc1},
+      {kRowsToExperts, kExpertFfnBackwardFc2},
+      {kExpertFfnBackwardFc1, kScatterGradients},
+      {kExpertFfnBackwardFc2, kScatterGradients},
       {kDecodeBackward, kGateBackward},
       {kGateBackward, kReduceGateGradients}};
   for (const Part part : {Part::kRoute, Part::kExpert}) {

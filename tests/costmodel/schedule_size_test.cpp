@@ -76,11 +76,14 @@ TEST(ScheduleSize, ExpertProducts) {
   EXPECT_EQ(local.batch, 2);
   EXPECT_EQ(local.rows, 6);
   EXPECT_EQ(local.flops, 2 * 2 * 2 * 6 * 3 * 8);
-  const OperationSize weights = size_of("expert_ffn_backward_weights", "r1 d2", backward(kShared));
+  const OperationSize weights = size_of("expert_ffn_backward_fc2", "r1 d2", backward(kShared));
   EXPECT_EQ(weights.rows, 12) << "all chunks at once";
-  EXPECT_EQ(weights.flops, 2 * 2 * 12 * 3 * 8);
+  EXPECT_EQ(weights.flops, 2 * 12 * 3 * 8);
+  EXPECT_EQ(weights.bytes, 4 * (3 * 8 + 12 * (3 + 8))) << "the gradient, one side's rows and hidden rows";
   Workload gated = kShared;
   gated.ffn = FfnKind::kGated;
+  EXPECT_EQ(size_of("expert_ffn_backward_fc1", "r1", backward(gated)).flops, 2 * 2 * 12 * 3 * 8);
+  EXPECT_EQ(size_of("expert_ffn_backward_fc2", "r1", backward(gated)).flops, 2 * 12 * 3 * 8);
   EXPECT_EQ(size_of("expert_ffn", "r1", gated).flops, 3 * 2 * 12 * 3 * 8);
 }
 

@@ -27,7 +27,7 @@ TEST(OperationKind, NamesAreDistinct) {
   for (int i = 0; i < kNumOperationKinds; ++i) names.insert(name(static_cast<OperationKind>(i)));
   EXPECT_EQ(names.size(), static_cast<std::size_t>(kNumOperationKinds));
   EXPECT_EQ(name(OperationKind::kAgreeTokens), "agree_tokens");
-  EXPECT_EQ(name(OperationKind::kExpertFfnBackwardWeights), "expert_ffn_backward_weights");
+  EXPECT_EQ(name(OperationKind::kExpertFfnBackwardFc1), "expert_ffn_backward_fc1");
   EXPECT_EQ(name(OperationKind::kReduceGateGradients), "reduce_gate_gradients");
 }
 

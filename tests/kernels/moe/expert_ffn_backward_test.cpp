@@ -117,6 +117,36 @@ TEST_P(ExpertFfnBackward, ChunksOfALargerBufferGiveTheSameRows) {
   }
 }
 
+// dW2 first, then dhidden over hidden by way of a tile that does not divide the rows, dx over dy, dup over
+// up.
+TEST_P(ExpertFfnBackward, GradientsMayTakeThePlaceOfTheirRows) {
+  for (const FfnVariant& variant : kFfnVariants) {
+    for (const std::int64_t tile_rows : {1, 4, 10, 16}) {
+      const FfnSizes s = {3, 10, 9, 14};
+      FfnCase apart = make_case(variant, s);
+      FfnCase ffn = make_case(variant, s);
+      run(apart, stream());
+      expert_ffn(ffn.forward(), stream());
+      expert_ffn_backward_fc2(ffn.backward_weights(), stream());
+      Tensor tile = real_output({s.experts, tile_rows, s.hidden_dim});
+      expert_ffn_backward_data(ffn.backward_data_in_place(tile), stream());
+      expert_ffn_backward_fc1(ffn.backward_weights_in_place(), stream());
+      wait();
+      const double rows_tolerance = ffn_tolerance(dtype(), s.model_dim, s.hidden_dim);
+      const double sums_tolerance = ffn_tolerance(dtype(), s.model_dim, s.rows);
+      const std::string what = describe(variant, s);
+      EXPECT_TRUE(close(values_of(ffn.hidden), values_of(apart.dhidden), rows_tolerance)) << what;
+      EXPECT_TRUE(close(values_of(ffn.up), values_of(apart.dup), rows_tolerance)) << what;
+      EXPECT_TRUE(close(values_of(ffn.dy), values_of(apart.dx), rows_tolerance)) << what;
+      EXPECT_TRUE(close(values_of(ffn.dfc1_w), values_of(apart.dfc1_w), sums_tolerance)) << what;
+      EXPECT_TRUE(close(values_of(ffn.dup_w), values_of(apart.dup_w), sums_tolerance)) << what;
+      EXPECT_TRUE(close(values_of(ffn.dfc1_bias), values_of(apart.dfc1_bias), sums_tolerance)) << what;
+      EXPECT_EQ(values_of(ffn.dfc2_w), values_of(apart.dfc2_w)) << what;
+      EXPECT_EQ(values_of(ffn.dfc2_bias), values_of(apart.dfc2_bias)) << what;
+    }
+  }
+}
+
 TEST_P(ExpertFfnBackward, ActivationMayOverwriteHidden) {
   for (const FfnVariant& variant : kFfnVariants) {
     FfnCase ffn = make_case(variant, {2, 5, 7, 12});
@@ -174,11 +204,20 @@ TEST_P(ExpertFfnBackward, SaysWhatIsWrong) {
             "expert_ffn_backward_data: dup is given, but has no use in standard experts");
   ExpertFfnBackwardWeightsArgs weights = ffn.backward_weights();
   weights.dhidden.shape = {2, 4, 12};
-  EXPECT_EQ(error_text([&] { expert_ffn_backward_weights(weights, stream()); }),
-            "expert_ffn_backward_weights: dhidden is (2, 4, 12), expected (2, 5, 12)");
+  EXPECT_EQ(error_text([&] { expert_ffn_backward_fc1(weights, stream()); }),
+            "expert_ffn_backward_fc1: dhidden is (2, 4, 12), expected (2, 5, 12)");
   weights.kind = FfnKind::kGated;
-  EXPECT_EQ(error_text([&] { expert_ffn_backward_weights(weights, stream()); }),
-            "expert_ffn_backward_weights: up_w is missing, expected (2, 12, 7)");
+  EXPECT_EQ(error_text([&] { expert_ffn_backward_fc1(weights, stream()); }),
+            "expert_ffn_backward_fc1: up_w is missing, expected (2, 12, 7)");
+  EXPECT_EQ(error_text([&] { expert_ffn_backward_fc2(weights, stream()); }),
+            "expert_ffn_backward_fc2: fc2_bias is given, but has no use in gated experts");
+  data = ffn.backward_data();
+  data.dhidden = ffn.hidden;
+  EXPECT_EQ(error_text([&] { expert_ffn_backward_data(data, stream()); }),
+            "expert_ffn_backward_data: dhidden is the memory of hidden, which needs a tile");
+  data.tile = ffn.y;
+  EXPECT_EQ(error_text([&] { expert_ffn_backward_data(data, stream()); }),
+            "expert_ffn_backward_data: tile is (2, 5, 7), expected (2, 5, 12)");
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, ExpertFfnBackward, ::testing::ValuesIn(all_backends()), backend_name);

@@ -126,15 +126,16 @@ struct Layer {
                              stream);
   }
   void run_backward_weights(Stream& stream, GemmAlgorithms* gemm) {
-    expert_ffn_backward_weights(
-        {.activation = Activation::kRelu,
-         .x = x,
-         .dy = dy,
-         .hidden = hidden,
-         .dhidden = dhidden,
-         .gradients = {.fc1_w = dfc1_w, .fc2_w = dfc2_w, .fc1_bias = dfc1_bias, .fc2_bias = dfc2_bias},
-         .gemm = gemm},
-        stream);
+    const ExpertFfnBackwardWeightsArgs args = {
+        .activation = Activation::kRelu,
+        .x = x,
+        .dhidden = dhidden,
+        .hidden = hidden,
+        .dy = dy,
+        .gradients = {.fc1_w = dfc1_w, .fc2_w = dfc2_w, .fc1_bias = dfc1_bias, .fc2_bias = dfc2_bias},
+        .gemm = gemm};
+    expert_ffn_backward_fc1(args, stream);
+    expert_ffn_backward_fc2(args, stream);
   }
 };
 
@@ -186,13 +187,15 @@ Reference reference(const Layer& layer, const Sample& rows_of, const Sample& col
                                         .hidden = hidden,
                                         .dhidden = dhidden,
                                         .dx = dx});
-  expert_ffn_backward_weights_cpu<double>(
-      {.activation = Activation::kRelu,
-       .x = x,
-       .dy = dy,
-       .hidden = hidden,
-       .dhidden = dhidden,
-       .gradients = {.fc1_w = dfc1_w, .fc2_w = dfc2_w, .fc1_bias = dfc1_bias, .fc2_bias = dfc2_bias}});
+  const ExpertFfnBackwardWeightsArgs gradients = {
+      .activation = Activation::kRelu,
+      .x = x,
+      .dhidden = dhidden,
+      .hidden = hidden,
+      .dy = dy,
+      .gradients = {.fc1_w = dfc1_w, .fc2_w = dfc2_w, .fc1_bias = dfc1_bias, .fc2_bias = dfc2_bias}};
+  expert_ffn_backward_fc1_cpu<double>(gradients);
+  expert_ffn_backward_fc2_cpu<double>(gradients);
   return {.hidden = forward_hidden,
           .y = values_of(y),
           .dx = values_of(dx),

@@ -133,11 +133,11 @@ struct FfnCase {
     return {.kind = variant.kind,
             .activation = variant.activation,
             .x = x,
-            .dy = dy,
-            .hidden = hidden,
-            .up = up,
             .dhidden = dhidden,
             .dup = dup,
+            .hidden = hidden,
+            .up = up,
+            .dy = dy,
             .activated = activated,
             .gradients = {.fc1_w = dfc1_w,
                           .up_w = dup_w,
@@ -146,6 +146,28 @@ struct FfnCase {
                           .fc2_bias = dfc2_bias},
             .gemm = test_gemm(x.device())};
   }
+
+  /// Gradients in the memory of what they are gradients of: dhidden over hidden, dup over up, dx over dy.
+  [[nodiscard]] ExpertFfnBackwardDataArgs backward_data_in_place(Tensor& tile) {
+    ExpertFfnBackwardDataArgs args = backward_data();
+    args.dhidden = hidden;
+    args.dup = up;
+    args.dx = dy;
+    args.tile = tile;
+    return args;
+  }
+  [[nodiscard]] ExpertFfnBackwardWeightsArgs backward_weights_in_place() {
+    ExpertFfnBackwardWeightsArgs args = backward_weights();
+    args.dhidden = hidden;
+    args.dup = up;
+    return args;
+  }
 };
+
+/// The gradients of both layers' weights, where dhidden is not hidden's memory.
+inline void expert_ffn_backward_weights(const ExpertFfnBackwardWeightsArgs& args, Stream& stream) {
+  expert_ffn_backward_fc1(args, stream);
+  expert_ffn_backward_fc2(args, stream);
+}
 
 }  // namespace flex::testing

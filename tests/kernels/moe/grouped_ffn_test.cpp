@@ -19,7 +19,8 @@ class GroupedFfn : public KernelTest {
   }
   void run_backward(FfnCase& ffn, const std::vector<std::int64_t>& counts) {
     grouped_ffn_backward_data(ffn.backward_data(), counts, stream());
-    grouped_ffn_backward_weights(ffn.backward_weights(), counts, stream());
+    grouped_ffn_backward_fc1(ffn.backward_weights(), counts, stream());
+    grouped_ffn_backward_fc2(ffn.backward_weights(), counts, stream());
     wait();
   }
 };
@@ -102,6 +103,38 @@ TEST_P(GroupedFfn, EqualsAllRowsWhereRowsCount) {
         EXPECT_TRUE(close(values_of(grouped.dfc1_bias), values_of(all.dfc1_bias), sums_tolerance)) << what;
         EXPECT_TRUE(close(values_of(grouped.dfc2_bias), values_of(all.dfc2_bias), sums_tolerance)) << what;
       }
+    }
+  }
+}
+
+// As the layer does where memory is short: see ExpertFfnBackward.GradientsMayTakeThePlaceOfTheirRows.
+TEST_P(GroupedFfn, GradientsMayTakeThePlaceOfTheirRows) {
+  for (const FfnVariant& variant : kFfnVariants) {
+    for (const auto& counts : kCounts) {
+      FfnCase apart(variant, kSizes, dtype(), device());
+      FfnCase ffn(variant, kSizes, dtype(), device());
+      run(apart, counts);
+      grouped_ffn(ffn.forward(), counts, stream());
+      grouped_ffn_backward_fc2(ffn.backward_weights(), counts, stream());
+      Tensor tile = real_output({kSizes.experts, 5, kSizes.hidden_dim});
+      grouped_ffn_backward_data(ffn.backward_data_in_place(tile), counts, stream());
+      grouped_ffn_backward_fc1(ffn.backward_weights_in_place(), counts, stream());
+      wait();
+      const double rows_tolerance = ffn_tolerance(dtype(), kSizes.model_dim, kSizes.hidden_dim);
+      const double sums_tolerance = ffn_tolerance(dtype(), kSizes.model_dim, kSizes.rows);
+      const std::string what = describe(variant, kSizes);
+      for (std::size_t expert = 0; expert < counts.size(); ++expert) {
+        const auto rows = [&](const Tensor& from) {
+          const std::vector<double> all = values_of(from);
+          const auto begin =
+              all.begin() + static_cast<std::ptrdiff_t>(expert) * kSizes.rows * kSizes.model_dim;
+          return std::vector<double>(begin, begin + counts[expert] * kSizes.model_dim);
+        };
+        EXPECT_TRUE(close(rows(ffn.dy), rows(apart.dx), rows_tolerance)) << what;
+      }
+      EXPECT_TRUE(close(values_of(ffn.dfc1_w), values_of(apart.dfc1_w), sums_tolerance)) << what;
+      EXPECT_TRUE(close(values_of(ffn.dup_w), values_of(apart.dup_w), sums_tolerance)) << what;
+      EXPECT_EQ(values_of(ffn.dfc2_w), values_of(apart.dfc2_w)) << what;
     }
   }
 }
