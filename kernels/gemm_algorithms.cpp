@@ -65,6 +65,7 @@ void GemmAlgorithms::run_group(std::span<const GemmCall> /*calls*/, Stream& /*st
 bool GemmAlgorithms::runs_one_by_one(std::span<const GemmCall> /*calls*/) const { fail_without_cuda(); }
 void GemmAlgorithms::tune_blocking(const GemmCall& /*call*/) { fail_without_cuda(); }
 void GemmAlgorithms::set_tune_unseen(bool /*tune_unseen*/) { fail_without_cuda(); }
+bool GemmAlgorithms::tunes_unseen() const { return false; }
 std::optional<double> GemmAlgorithms::measured_us(const GemmCall& /*call*/) const { fail_without_cuda(); }
 std::vector<GemmAlgorithmRow> GemmAlgorithms::export_rows() const { fail_without_cuda(); }
 std::int64_t GemmAlgorithms::import_rows(std::span<const GemmAlgorithmRow> /*rows*/) { fail_without_cuda(); }

@@ -153,6 +153,7 @@ class GemmAlgorithms {
   /// While on, run() tunes a family without a measured algorithm before its first product, as tune_blocking()
   /// does. To be switched on for a warm-up iteration; never while a graph is captured.
   void set_tune_unseen(bool tune_unseen);
+  [[nodiscard]] bool tunes_unseen() const;
 
   /// Median of the kept algorithm in microseconds; nothing if the family was never timed.
   [[nodiscard]] std::optional<double> measured_us(const GemmCall& call) const;

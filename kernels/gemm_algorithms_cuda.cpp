@@ -277,6 +277,7 @@ void GemmAlgorithms::tune_blocking(const GemmCall& call) {
   impl_->prepared.clear();  // other shapes of the family shall use what was found
 }
 
+bool GemmAlgorithms::tunes_unseen() const { return impl_->tune_unseen; }
 void GemmAlgorithms::set_tune_unseen(bool tune_unseen) {
   // What was prepared without a search is to be looked at again.
   if (tune_unseen && !impl_->tune_unseen) impl_->prepared.clear();

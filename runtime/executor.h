@@ -40,6 +40,7 @@ class Executor {
 
   /// Nullptr: none. Must outlive the runs.
   void set_observer(ExecutionObserver* observer) { observer_ = observer; }
+  [[nodiscard]] bool observed() const { return observer_ != nullptr; }
   [[nodiscard]] Stream& communication() { return communication_; }
 
  private:

@@ -10,6 +10,7 @@
 #include "kernels/tensor.h"
 #include "runtime/moe_config.h"
 #include "runtime/moe_parameters.h"
+#include "runtime/pass_graphs.h"
 #include "runtime/rank_context.h"
 
 namespace flex {
@@ -112,6 +113,12 @@ class MoeLayer {
   [[nodiscard]] const Schedule& backward_schedule() const;
   /// Bytes of activations and scratch held, beside parameters.
   [[nodiscard]] std::int64_t activation_bytes() const;
+
+  /// When passes are captured as CUDA graphs. Only passes of one rank that need nothing of the host can be:
+  /// f > 0, no noise, and neither a probe, an observer nor a search for algorithms under way. A graph repeats
+  /// a pass with the same tensors at the same addresses; what they hold may change.
+  void set_graph_policy(const GraphPolicy& policy);
+  [[nodiscard]] GraphCounts graph_counts() const;
 
   void set_probe(LayerProbe probe);
 

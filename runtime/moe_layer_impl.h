@@ -10,6 +10,7 @@
 #include "kernels/moe/route.h"
 #include "kernels/moe/slot_layout.h"
 #include "runtime/moe_layer.h"
+#include "runtime/pass_graphs.h"
 
 /// Private to the layer: its state, and the operations that the executor asks for.
 namespace flex {
@@ -55,6 +56,7 @@ class MoeLayer::Impl final : public OperationRunner {
   LayerProbe probe_;
   Schedule route_schedule_, forward_schedule_, backward_schedule_;
   Arena arena_;
+  PassGraphs graphs_;
 
  private:
   // moe_layer.cpp: calls and agreement
@@ -65,6 +67,9 @@ class MoeLayer::Impl final : public OperationRunner {
   [[nodiscard]] std::int64_t word_of(int rank, std::size_t word) const;
   void fix_plans(const ForwardCall& call);
   void run_schedule(Schedule& schedule, Stream& stream);
+  void run_schedules(std::span<Schedule* const> schedules, Stream& stream);
+  [[nodiscard]] bool is_static(const Stream& stream) const;
+  [[nodiscard]] PassKey pass_key() const;
   void finish(Stream& stream);
   void leave_failed(Stream& stream);
   void abort_if_failed(Stream& stream);

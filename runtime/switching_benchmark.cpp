@@ -1,0 +1,97 @@
+#include "runtime/switching_benchmark.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/require.h"
+#include "profiler/stream_timer.h"
+#include "runtime/random_tensor.h"
+
+namespace flex {
+namespace {
+
+constexpr int kIterations = 16;  // of a timed round; even, so that both plans run as often
+
+class Switching {
+ public:
+  Switching(const LayerBenchmark& benchmark, RankContext& context)
+      : benchmark_(benchmark),
+        stream_(context.device()),
+        timer_(context.device()),
+        layer_(benchmark.config, context),
+        x_(tokens(context, 0)),
+        dy_(tokens(context, 1)),
+        y_(benchmark.config.dtype, x_.shape(), context.device()),
+        dx_(benchmark.config.dtype, x_.shape(), context.device()) {
+    layer_.set_graph_policy({.repeats = 0});
+  }
+
+  // Mean time of an iteration of a round whose iterations take the plans in turn.
+  double round_us(const PlanPair& even, const PlanPair& odd) {
+    timer_.start(stream_);
+    for (int i = 0; i < kIterations; ++i) iterate(i % 2 == 0 ? even : odd);
+    timer_.stop(stream_);
+    stream_.synchronize_blocking();
+    return timer_.elapsed_us_blocking() / kIterations;
+  }
+
+ private:
+  [[nodiscard]] Tensor tokens(RankContext& context, std::uint64_t stream) const {
+    return random_normal_tensor(benchmark_.config.dtype, {benchmark_.num_tokens, benchmark_.config.model_dim},
+                                context.device(), benchmark_.seed, stream);
+  }
+  void iterate(const PlanPair& plans) {
+    static_cast<void>(layer_.forward(x_, y_,
+                                     {.top_k = benchmark_.top_k,
+                                      .capacity_factor = benchmark_.capacity_factor,
+                                      .plans = plans,
+                                      .training = benchmark_.training,
+                                      .equal_tokens = true},
+                                     stream_));
+    if (benchmark_.training) layer_.backward(dy_, dx_, 0.01, stream_);
+  }
+
+  const LayerBenchmark& benchmark_;
+  Stream stream_;
+  StreamTimer timer_;
+  MoeLayer layer_;
+  Tensor x_, dy_, y_, dx_;
+};
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+}  // namespace
+
+std::vector<SwitchingCost> measure_switching(const LayerBenchmark& benchmark, RankContext& context) {
+  require(context.size() == 1, "the cost of switching is measured on one rank, not {}", context.size());
+  require(benchmark.plans.size() >= 2, "switching needs two plans or more, {} are given",
+          benchmark.plans.size());
+  Switching switching(benchmark, context);
+  GemmAlgorithms* gemm = context.gemm();
+  if (gemm != nullptr) gemm->set_tune_unseen(benchmark.tune_products);
+  for (const PlanPair& plans : benchmark.plans) static_cast<void>(switching.round_us(plans, plans));
+  if (gemm != nullptr) gemm->set_tune_unseen(false);
+
+  std::vector<SwitchingCost> result;
+  const PlanPair& first = benchmark.plans.front();
+  for (std::size_t i = 1; i < benchmark.plans.size(); ++i) {
+    const PlanPair& second = benchmark.plans[i];
+    std::array<std::vector<double>, 3> times;
+    for (int repeat = 0; repeat < benchmark.repeats; ++repeat) {
+      times[0].push_back(switching.round_us(first, first));
+      times[1].push_back(switching.round_us(second, second));
+      times[2].push_back(switching.round_us(first, second));
+    }
+    result.push_back({.first = first,
+                      .second = second,
+                      .first_us = median(times[0]),
+                      .second_us = median(times[1]),
+                      .alternating_us = median(times[2])});
+  }
+  return result;
+}
+
+}  // namespace flex

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <vector>
+
+#include "runtime/layer_benchmark.h"
+
+namespace flex {
+
+/// What it costs to change the plan between iterations, beside what the plans themselves take.
+struct SwitchingCost {
+  PlanPair first, second;
+  double first_us = 0;        ///< an iteration of many with the first plan
+  double second_us = 0;       ///< ... with the second
+  double alternating_us = 0;  ///< mean iteration when the two take turns, so that each is a switch
+  [[nodiscard]] double overhead_us() const { return alternating_us - (first_us + second_us) / 2; }
+};
+
+/// Alternates each of benchmark.plans with the first of them, on random tokens and one rank, queueing
+/// iterations without waiting in between, without graphs. Times are medians over `repeats` rounds, each of
+/// the same number of iterations of all three kinds, so that drift of the machine is not taken for a cost.
+/// Blocking. @throws InputError for fewer than two plans, or more than one rank.
+[[nodiscard]] std::vector<SwitchingCost> measure_switching(const LayerBenchmark& benchmark,
+                                                           RankContext& context);
+
+}  // namespace flex
