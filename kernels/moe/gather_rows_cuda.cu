@@ -4,7 +4,7 @@
 namespace flex {
 namespace {
 
-constexpr int kUnroll = 2;  // accesses of a thread in flight, of each of two choices
+constexpr int kUnroll = 2;  // accesses of a thread in flight, of each choice
 
 template <class T>
 struct GatherParams {
@@ -20,8 +20,9 @@ struct GatherParams {
   bool accumulate;
 };
 
-template <class T, int kWidth, bool kDots>
-__global__ void __launch_bounds__(kRowThreads, row_blocks_per_sm(kDots))
+// kTogether choices at a time, so that the loads of all are on their way before the first sum.
+template <class T, int kWidth, bool kDots, int kTogether>
+__global__ void __launch_bounds__(kRowThreads, row_blocks_per_sm(kDots, kTogether == 1))
     gather_kernel(const __grid_constant__ GatherParams<T> p) {
   using Access = Pack<T, kWidth>;
   using Raw = typename Access::Raw;
@@ -56,13 +57,12 @@ __global__ void __launch_bounds__(kRowThreads, row_blocks_per_sm(kDots))
     for (int base = 0; base < top_k; base += kWarpSize) {
       if (top_k > kWarpSize) mine = read_choice<false>(p.choices, p.map, p.map, token, base + lane);
       const int num_choices = min(top_k - base, kWarpSize);
-      // Two choices at a time, so that the loads of both are on their way before the first sum.
-      for (int choice = 0; choice < num_choices; choice += 2) {
-        Raw slot[2][kUnroll];
-        float gate[2];
-        bool kept[2];
+      for (int choice = 0; choice < num_choices; choice += kTogether) {
+        Raw slot[kTogether][kUnroll];
+        float gate[kTogether];
+        bool kept[kTogether];
 #pragma unroll
-        for (int c = 0; c < 2; ++c) {
+        for (int c = 0; c < kTogether; ++c) {
           const int source = min(choice + c, kWarpSize - 1);
           const std::int64_t from = __shfl_sync(kFullWarp, mine.row, source);
           gate[c] = __shfl_sync(kFullWarp, mine.gate, source);
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kRowThreads, row_blocks_per_sm(kDots))
           }
         }
 #pragma unroll
-        for (int c = 0; c < 2; ++c) {
+        for (int c = 0; c < kTogether; ++c) {
           if (!kept[c]) continue;  // alike in the whole warp
           float dot = 0.0F;
 #pragma unroll
@@ -123,7 +123,9 @@ void launch_gather(const GatherRowsArgs& args, cudaStream_t stream) {
   if (p.num_tokens == 0) return;
   const bool dots = args.dots.present();
   const std::size_t shared_bytes = dot_bytes(dots, p.choices.top_k);
-  auto* kernel = dots ? gather_kernel<T, kWidth, true> : gather_kernel<T, kWidth, false>;
+  const bool one = p.choices.top_k == 1;
+  auto* kernel = dots ? (one ? gather_kernel<T, kWidth, true, 1> : gather_kernel<T, kWidth, true, 2>)
+                      : (one ? gather_kernel<T, kWidth, false, 1> : gather_kernel<T, kWidth, false, 2>);
   allow_shared_bytes(kernel, shared_bytes);
   kernel<<<grid_size(ceil_div<std::int64_t>(p.num_tokens, p.shape.rows_per_block())), kRowThreads,
            shared_bytes, stream>>>(p);

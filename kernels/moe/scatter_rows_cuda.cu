@@ -6,7 +6,8 @@
 namespace flex {
 namespace {
 
-constexpr int kUnroll = 4;                            // accesses of a thread in flight
+constexpr int kLongUnroll = 4;                        // accesses of a thread in flight
+constexpr int kShortUnroll = 2;                       // ... of rows that have no more for a warp
 constexpr std::int64_t kMaxZeroBlocks = 1024;         // some eight for each SM of a large GPU
 constexpr std::int64_t kZeroBytesPerPiece = 1 << 16;  // large enough to hide the look at an expert's count
 
@@ -53,8 +54,8 @@ __device__ void zero_unused_slots(const ScatterParams<T>& p, std::int64_t zero_b
   }
 }
 
-template <class T, int kWidth, bool kDots>
-__global__ void __launch_bounds__(kRowThreads, row_blocks_per_sm(kDots))
+template <class T, int kWidth, bool kDots, int kUnroll>
+__global__ void __launch_bounds__(kRowThreads, row_blocks_per_sm(kDots, kUnroll == kShortUnroll))
     scatter_kernel(const __grid_constant__ ScatterParams<T> p) {
   using Access = Pack<T, kWidth>;
   using Raw = typename Access::Raw;
@@ -129,7 +130,7 @@ __global__ void __launch_bounds__(kRowThreads, row_blocks_per_sm(kDots))
   }
 }
 
-template <class T, int kWidth>
+template <class T, int kWidth, int kUnroll>
 void launch_scatter(const ScatterRowsArgs& args, cudaStream_t stream) {
   ScatterParams<T> p = {.choices = choices_of(args),
                         .shape = row_shape(args.rows.size(1) / kWidth, kUnroll),
@@ -155,7 +156,7 @@ void launch_scatter(const ScatterRowsArgs& args, cudaStream_t stream) {
 
   const bool dots = args.dots.present();
   const std::size_t shared_bytes = dot_bytes(dots, p.choices.top_k);
-  auto* kernel = dots ? scatter_kernel<T, kWidth, true> : scatter_kernel<T, kWidth, false>;
+  auto* kernel = dots ? scatter_kernel<T, kWidth, true, kUnroll> : scatter_kernel<T, kWidth, false, kUnroll>;
   allow_shared_bytes(kernel, shared_bytes);
   kernel<<<grid_size(blocks), kRowThreads, shared_bytes, stream>>>(p);
   FLEX_CUDA_CHECK(cudaGetLastError());
@@ -168,7 +169,10 @@ void scatter_rows_cuda(const ScatterRowsArgs& args, Stream& stream) {
   const bool aligned =
       rows_aligned(args.rows.size(1), args.rows.dtype, {args.rows.data, args.slots.data, args.other.data});
   dispatch_dtype(args.rows.dtype, [&]<class T>() {
-    aligned ? launch_scatter<T, kVectorWidth<T>>(args, native) : launch_scatter<T, 1>(args, native);
+    const bool is_short = args.rows.size(1) <= kWarpSize * kShortUnroll * kVectorWidth<T>;
+    if (!aligned) return launch_scatter<T, 1, kLongUnroll>(args, native);
+    is_short ? launch_scatter<T, kVectorWidth<T>, kShortUnroll>(args, native)
+             : launch_scatter<T, kVectorWidth<T>, kLongUnroll>(args, native);
   });
 }
 

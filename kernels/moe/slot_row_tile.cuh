@@ -12,8 +12,9 @@
 namespace flex {
 
 inline constexpr int kRowThreads = 256;
-/// Blocks on an SM that registers must suffice for: with dot products they would not suffice for four.
-constexpr int row_blocks_per_sm(bool dots) { return dots ? 3 : 4; }
+/// Blocks on an SM that registers must suffice for. Short rows leave few bytes in flight in each warp, so
+/// that it takes more warps to keep the memory busy; with dot products registers do not suffice for as many.
+constexpr int row_blocks_per_sm(bool dots, bool lean) { return (dots ? 3 : 4) + (lean ? 1 : 0); }
 
 /// What a launch decides about rows. A row is moved by `1 << log2_lanes` threads, a whole number of warps.
 struct RowShape {

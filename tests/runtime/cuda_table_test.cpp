@@ -83,9 +83,9 @@ DoubleLayerComparison compare_layer(const Sizes& sizes, DType dtype, const Plan&
   return result;
 }
 
-void expect_close(const DoubleLayerComparison& comparison, double tolerance) {
+void expect_close(const DoubleLayerComparison& comparison, double tolerance, double gradient_tolerance) {
   for (const RelativeNorm& norm : comparison.norms) {
-    EXPECT_LE(norm.value, norm.name == "y" ? tolerance : 2 * tolerance) << norm.name;
+    EXPECT_LE(norm.value, norm.name == "y" ? tolerance : gradient_tolerance) << norm.name;
   }
   constexpr double kClosestScores = 1e-5;
   EXPECT_LE(comparison.widest_gap, kClosestScores)
@@ -163,7 +163,14 @@ TEST_P(CudaTable, IsCloseToTheDoubleResult) {
   const DoubleLayerComparison comparison =
       compare_layer({s.tokens, s.model_dim, s.hidden_dim, s.experts, s.top_k, s.capacity_factor}, dtype,
                     kDefaultPlan, seed);
-  expect_close(comparison, dtype == DType::kF32 ? 2e-5 : (dtype == DType::kF16 ? 5e-3 : 2e-2));
+  if (dtype == DType::kF32) {
+    // Errors of some 1e-6 of a hidden value of magnitude 1 put that share of them on the other side of relu's
+    // kink, where the slope jumps by 1: the square root of it is the norm of what the gradients are off.
+    expect_close(comparison, 2e-5, 1e-3);
+  } else {
+    const double tolerance = dtype == DType::kF16 ? 5e-3 : 2e-2;
+    expect_close(comparison, tolerance, 2 * tolerance);
+  }
   RecordProperty("other_choices", std::to_string(comparison.other_choices));
 }
 
