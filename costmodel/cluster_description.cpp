@@ -174,7 +174,10 @@ ClusterDescription read_cluster(const std::string& name_or_path, std::optional<i
     return parse_cluster(found->json, std::string(found->name), nodes);
   }
   std::error_code ignored;  // what cannot be looked at is not there
-  if (std::filesystem::exists(name_or_path, ignored)) return read_cluster_file(name_or_path, nodes);
+  const auto kind = std::filesystem::status(name_or_path, ignored);
+  if (std::filesystem::exists(kind) && !std::filesystem::is_directory(kind)) {
+    return read_cluster_file(name_or_path, nodes);
+  }
   const std::vector<std::string> names = builtin_clusters();
   const std::optional<std::string> nearest = nearest_name(name_or_path, names);
   fail("{} is neither a built-in cluster{} nor a file; built in are {}", quote_name(name_or_path),

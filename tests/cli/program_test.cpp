@@ -203,6 +203,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"cluster show", 2, "cluster is required"},
         Mistake{"cluster show dgx_h10", 2,
                 "\"dgx_h10\" is neither a built-in cluster (did you mean dgx_h100?) nor a file"},
+        Mistake{"cluster show " FLEX_SOURCE_DIR, 2, "is neither a built-in cluster nor a file"},
         Mistake{"cluster show dgx_h100 --nodes 0", 2,
                 "dgx_h100: 0 nodes were asked for; it has at least 1 and at most 256"},
         Mistake{"cluster show one_h200 --nodes 2", 2,
