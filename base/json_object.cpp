@@ -133,9 +133,13 @@ std::vector<std::string> JsonObject::keys() const {
   return keys;
 }
 
+std::string JsonObject::path(std::string_view key) const {
+  return key.empty() ? path_ : join_path(path_, key);
+}
+
 std::string JsonObject::place(std::string_view key) const {
-  const std::string path = key.empty() ? path_ : join_path(path_, key);
-  return path.empty() ? where_ : where_ + ": " + path;
+  const std::string inside = path(key);
+  return inside.empty() ? where_ : where_ + ": " + inside;
 }
 
 void JsonObject::note_asked(std::string_view key) {

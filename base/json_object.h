@@ -72,6 +72,9 @@ class JsonObject {
   /// The value as it is, for what the getters do not cover.
   [[nodiscard]] const nlohmann::json& raw(std::string_view key);
 
+  /// "key.path[3].key": place() without the file.
+  [[nodiscard]] std::string path(std::string_view key = {}) const;
+
   /// "FILE: key.path[3].key", or "FILE" for the outermost object and an empty key.
   [[nodiscard]] std::string place(std::string_view key = {}) const;
 

@@ -13,16 +13,18 @@
 
 namespace {
 
-// CLI11 would only say that a subcommand is required.
-void require_known_subcommand(const CLI::App& app, int argc, char** argv) {
-  if (argc < 2 || argv[1][0] == '-') return;
+// CLI11 would only say that a subcommand is required. Looks at the argument `at` and, below a subcommand that
+// has some of its own, at those after it.
+void require_known_subcommand(const CLI::App& app, int argc, char** argv, int at = 1) {
+  const std::vector<const CLI::App*> commands = app.get_subcommands({});
+  if (commands.empty() || argc <= at || argv[at][0] == '-') return;
   std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands({})) {
-    if (command->get_name() == argv[1]) return;
+  for (const CLI::App* command : commands) {
+    if (command->get_name() == argv[at]) return require_known_subcommand(*command, argc, argv, at + 1);
     names.push_back(command->get_name());
   }
-  const std::optional<std::string> nearest = flex::nearest_name(argv[1], names);
-  flex::fail("'{}' is no subcommand{}; there are {}", argv[1],
+  const std::optional<std::string> nearest = flex::nearest_name(argv[at], names);
+  flex::fail("'{}' is no subcommand{}; there are {}", argv[at],
              nearest ? fmt::format(" (did you mean {}?)", *nearest) : "", fmt::join(names, ", "));
 }
 
@@ -42,6 +44,7 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): only if
   flex::cli::add_doctor(app, outcome);
   flex::cli::add_bench(app, outcome);
   flex::cli::add_verify(app, outcome);
+  flex::cli::add_cluster(app, outcome);
   flex::cli::add_demo(app, outcome);
   try {
     require_known_subcommand(app, argc, argv);

@@ -1,10 +1,23 @@
 #include "costmodel/cluster.h"
 
-#include <algorithm>
-
 #include "base/require.h"
 
 namespace flex {
+
+double DeviceFacts::peak_TFLOPs(DType dtype, bool allow_tf32) const {
+  switch (dtype) {
+    case DType::kF64:
+      return peak_fp64_TFLOPs;
+    case DType::kF32:
+      return allow_tf32 && peak_tf32_TFLOPs > 0 ? peak_tf32_TFLOPs : peak_fp32_TFLOPs;
+    case DType::kF16:
+      return peak_fp16_TFLOPs;
+    case DType::kBF16:
+      return peak_bf16_TFLOPs;
+    default:
+      return 0;
+  }
+}
 
 Cluster cluster_of(const Topology& topology) {
   require(

@@ -92,6 +92,8 @@ TEST(JsonObject, PathsReachInside) {
   EXPECT_EQ(link.place("a"), "x.json: links[1].a");
   auto inner = link.required<JsonObject>("a b");
   EXPECT_EQ(inner.place("x.y"), R"(x.json: links[1]["a b"]["x.y"])");
+  EXPECT_EQ(inner.path("x.y"), R"(links[1]["a b"]["x.y"])");
+  EXPECT_EQ(object.path(), "");
   EXPECT_EQ(object.place(), "x.json");
   EXPECT_EQ(message_of<InputError>([&] { inner.reject("x.y", "{} is odd", 1); }),
             R"(x.json: links[1]["a b"]["x.y"]: 1 is odd)");

@@ -14,6 +14,7 @@
 namespace flex {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 
@@ -44,7 +45,8 @@ TEST(Program, SaysWhatItIs) {
   EXPECT_THAT(flexmoe("--version").out, HasSubstr("flexmoe 0."));
   const Result help = flexmoe("--help");
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* command : {"doctor", "bench", "verify", "demo"}) EXPECT_THAT(help.out, HasSubstr(command));
+  for (const char* command : {"doctor", "bench", "verify", "demo", "cluster"})
+    EXPECT_THAT(help.out, HasSubstr(command));
 }
 
 TEST(Program, DoctorNamesBuildAndMachine) {
@@ -106,6 +108,55 @@ TEST(Program, DemoTrainsWithOtherPlansAndTheSameLoss) {
   EXPECT_LT(std::stod(result.out.substr(at + 19)), 1e-5);
 }
 
+std::string cluster_file(const std::string& name) {
+  return std::string(FLEX_SOURCE_DIR) + "/costmodel/clusters/" + name + ".json";
+}
+
+TEST(Program, ClusterListsWhatIsBuiltIn) {
+  const Result text = flexmoe("cluster list");
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.out, ContainsRegex("azure_ndv4_a100 +1..256 +8 +NVIDIA A100-SXM4-80GB +300 +25\n"));
+  EXPECT_THAT(text.out, ContainsRegex("one_h200 +1..1 +1 +NVIDIA H200 +2400 +-\n"));
+  const auto json = nlohmann::json::parse(flexmoe("cluster list --json").out);
+  ASSERT_EQ(json.size(), 6);
+  EXPECT_EQ(json[0]["name"], "azure_ndv4_a100");
+  EXPECT_EQ(json[0]["max_nodes"], 256);
+  EXPECT_EQ(json[0]["inter_node_GBps"], 25);
+}
+
+TEST(Program, ClusterShowsFiguresWithTheirSources) {
+  const Result text = flexmoe("cluster show azure_ndv4_a100 --nodes 32");
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("256 ranks on 32 of 1..256 nodes"));
+  EXPECT_THAT(text.out, ContainsRegex("device.peak_tf32_TFLOPs +156  NVIDIA A100 80GB SXM datasheet"));
+  EXPECT_EQ(flexmoe("cluster show " + cluster_file("azure_ndv4_a100") + " --nodes 32").out, text.out);
+}
+
+TEST(Program, ClusterJsonIsADescriptionAgain) {
+  const TemporaryDirectory directory;
+  const auto mine = (directory.path() / "mine.json").string();
+  ASSERT_EQ(flexmoe("cluster show dgx_h100 --nodes 7 --json | tee " + mine).exit_code, 0);
+  EXPECT_EQ(nlohmann::json::parse(read_all(mine))["nodes"]["default"], 7);
+  const Result checked = flexmoe("cluster check " + mine + " " + cluster_file("cpu_host"));
+  EXPECT_EQ(checked.exit_code, 0) << checked.err;
+  EXPECT_EQ(checked.out, mine + ": ok, dgx_h100, 17 figures\n" + cluster_file("cpu_host") +
+                             ": ok, cpu_host, 10 figures\n");
+}
+
+TEST(Program, ClusterCheckStopsAtTheFirstBadFile) {
+  const TemporaryDirectory directory;
+  const auto bad = (directory.path() / "bad.json").string();
+  auto json = nlohmann::json::parse(read_all(cluster_file("dgx_h100")));
+  json["inter_node"]["bandwidth_GBps"]["value"] = -50;
+  std::ofstream(bad) << json;
+  const Result result =
+      flexmoe("cluster check " + cluster_file("cpu_host") + " " + bad + " " + cluster_file("one_h200"));
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_EQ(result.out, cluster_file("cpu_host") + ": ok, cpu_host, 10 figures\n");
+  EXPECT_EQ(result.err,
+            "flexmoe: " + bad + ": inter_node.bandwidth_GBps.value: is -50; it must be above 0\n");
+}
+
 struct Mistake {
   const char* arguments;
   int exit_code;
@@ -147,6 +198,20 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"verify " FLEX_SOURCE_DIR "/CMakeLists.txt", 2, "CMakeLists.txt"},
         Mistake{"verify --device gpu " FLEX_SOURCE_DIR "/tests/golden/moe_layer.safetensors", 2,
                 "device 'gpu' is unknown; use cpu or cuda:N"},
+        Mistake{"cluster", 2, "subcommand"},
+        Mistake{"cluster lst", 2, "'lst' is no subcommand (did you mean list?); there are list, show, check"},
+        Mistake{"cluster show", 2, "cluster is required"},
+        Mistake{"cluster show dgx_h10", 2,
+                "\"dgx_h10\" is neither a built-in cluster (did you mean dgx_h100?) nor a file"},
+        Mistake{"cluster show " FLEX_SOURCE_DIR, 2, "is neither a built-in cluster nor a file"},
+        Mistake{"cluster show dgx_h100 --nodes 0", 2,
+                "dgx_h100: 0 nodes were asked for; it has at least 1 and at most 256"},
+        Mistake{"cluster show one_h200 --nodes 2", 2,
+                "2 nodes were asked for; it has at least 1 and at most 1"},
+        Mistake{"cluster show dgx_h100 --nodes many", 2, "--nodes"},
+        Mistake{"cluster check", 2, "files is required"},
+        Mistake{"cluster check /nowhere.json", 2, "/nowhere.json"},
+        Mistake{"cluster check " FLEX_SOURCE_DIR "/CMakeLists.txt", 2, "CMakeLists.txt:1:"},
         Mistake{"demo " FLEX_SOURCE_DIR "/tests/golden/moe_layer.safetensors", 2, "config"}));
 
 }  // namespace

@@ -19,7 +19,7 @@ constexpr Workload kShared = {.world = 4,
                               .top_k = 2,
                               .model_dim = 3,
                               .hidden_dim = 8};
-constexpr Cluster kNodes = {.nodes = 2, .ranks_per_node = 2};
+const Cluster kNodes = {.nodes = 2, .ranks_per_node = 2};
 
 Workload alone() {
   Workload workload = kShared;

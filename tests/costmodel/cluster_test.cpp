@@ -25,6 +25,28 @@ TEST(Cluster, NeedsWholeNodes) {
   EXPECT_EQ(text(4, 0), "4 ranks do not fill nodes of 0; use a number of ranks per node that divides them");
 }
 
+TEST(Cluster, OfAJobKnowsNoHardware) {
+  EXPECT_FALSE(cluster_of({.world = 4, .ranks_per_node = 2}).is_described());
+  const Cluster cluster = {.nodes = 2, .ranks_per_node = 8, .ranks_per_device = 4, .nics_per_node = 2};
+  EXPECT_FALSE(cluster.is_described());
+  EXPECT_EQ(cluster.devices_per_node(), 2);
+  EXPECT_EQ(cluster.ranks_per_nic(), 4);
+}
+
+TEST(DeviceFacts, PeakGoesByTheType) {
+  const DeviceFacts device = {.peak_fp64_TFLOPs = 1,
+                              .peak_fp32_TFLOPs = 2,
+                              .peak_tf32_TFLOPs = 3,
+                              .peak_fp16_TFLOPs = 4,
+                              .peak_bf16_TFLOPs = 5};
+  EXPECT_EQ(device.peak_TFLOPs(DType::kF64, true), 1);
+  EXPECT_EQ(device.peak_TFLOPs(DType::kF32), 2);
+  EXPECT_EQ(device.peak_TFLOPs(DType::kF32, true), 3);
+  EXPECT_EQ(device.peak_TFLOPs(DType::kF16, true), 4);
+  EXPECT_EQ(device.peak_TFLOPs(DType::kBF16), 5);
+  EXPECT_EQ(device.peak_TFLOPs(DType::kI32), 0);
+}
+
 TEST(Topology, KnowsHowFarAMessageTravels) {
   const Topology topology = {.world = 6, .ranks_per_node = 2};
   EXPECT_EQ(topology.link(3, 3), LinkClass::kSelf);

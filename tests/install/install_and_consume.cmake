@@ -15,3 +15,5 @@ run(${CMAKE_COMMAND} -S ${CONSUMER_DIR} -B ${WORK_DIR}/build -G ${GENERATOR}
   -DCMAKE_CXX_COMPILER_LAUNCHER=${CXX_COMPILER_LAUNCHER} -DFLEXMOE_INCLUDE_DIR=${prefix}/include/flexmoe)
 run(${CMAKE_COMMAND} --build ${WORK_DIR}/build)
 run(${WORK_DIR}/build/consumer)
+file(GLOB clusters ${prefix}/share/flexmoe/clusters/*.json)
+run(${prefix}/bin/flexmoe cluster check ${clusters})
