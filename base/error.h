@@ -25,6 +25,12 @@ class DeviceError : public Error {
   using Error::Error;
 };
 
+/// The memory of a device, or of the host, does not suffice. Smaller tensors may still fit.
+class OutOfMemoryError : public DeviceError {
+ public:
+  using DeviceError::DeviceError;
+};
+
 /// A collective did not complete: a peer failed, is missing past the deadline, or disagrees.
 class CommError : public Error {
  public:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# bench/gpu_check.sh [OUTPUT_FOLDER]: builds on a GPU host and runs the GPU's tests, the suite of shapes with its floors, uneven routing and the
-# sanitizers; a short table last, JSON in the folder. Packages that the host lacks may lie under .gpu-deps.
+# bench/gpu_check.sh [OUTPUT_FOLDER]: builds on a GPU host and runs the GPU's tests, the suite of shapes with its floors, the memory of
+# one layer beside the einsum baseline, uneven routing and the sanitizers; a short table last, JSON in the folder. Packages that the host lacks may lie under .gpu-deps.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-build/gpu_results}
@@ -21,6 +21,8 @@ check() {  # NAME LIMIT_S COMMAND...
 }
 test=$build/tests
 check layer 60 $test/runtime/flex_cuda_layer_test
+check dense_layer 60 $test/runtime/flex_gshard_layer_test --gtest_filter='*cuda*'
+check layer_memory 60 $test/runtime/flex_layer_memory_test
 check communicator 60 $test/runtime/flex_local_cuda_test
 check kernels_shared 60 $test/kernels/flex_kernels_moe_test --gtest_filter='*cuda*'
 check gate 60 $test/kernels/flex_kernels_moe_cuda_test --gtest_filter='*Gate*:*Loss*'
@@ -37,6 +39,13 @@ suite() {  # NAME OPTIONS...
 suite fp16 --dtype fp16
 suite bf16 --dtype bf16
 suite tf32 --dtype fp32 --tf32
+memory() {  # NAME OPTIONS...
+  local name=$1
+  shift
+  timeout 300 $flexmoe bench --device cuda:0 --suite memory --json "$@" >"$out/memory_$name.json" || echo "memory $name: exit $?"
+}
+memory fp32 --dtype fp32
+memory tf32 --dtype fp32 --tf32
 for imbalance in hot_expert half_empty; do
   for plan in "r1 d1 linear" "r1 d1 linear counted"; do
     timeout 40 $flexmoe bench --device cuda:0 --ranks 1 --dtype bf16 --tokens 16384 --model-dim 2048 --hidden-dim 2048 --experts 16 --top-k 2 \

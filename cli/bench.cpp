@@ -3,17 +3,23 @@
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "base/require.h"
 #include "cli/commands.h"
 #include "cli/layer_options.h"
+#include "cli/memory_table.h"
 #include "cli/plan_table.h"
 #include "cli/progress.h"
 #include "cli/suite_table.h"
+#include "cli/table.h"
+#include "runtime/device_memory_peak.h"
 #include "runtime/launch.h"
 #include "runtime/layer_benchmark.h"
 #include "runtime/layer_suite.h"
+#include "runtime/memory_suite.h"
 
 #ifdef FLEX_HAS_MPI
 #include "runtime/mpi_communicator.h"
@@ -63,24 +69,35 @@ LayerBenchmark benchmark_of(const Options& options) {
   return benchmark;
 }
 
-void print(const Options& options, const LayerBenchmark& benchmark, const std::string& ranks_text, int world,
-           const std::vector<PlanMeasurement>& measurements) {
-  const double tokens = static_cast<double>(benchmark.num_tokens) * world;
+/// What the ranks have measured together.
+struct Measured {
+  int world = 1;
+  std::string ranks_text;
+  std::vector<PlanMeasurement> plans;
+  std::optional<std::int64_t> device_memory_bytes;  ///< peak of the program on its CUDA device
+};
+
+void print(const Options& options, const LayerBenchmark& benchmark, const Measured& measured) {
+  const double tokens = static_cast<double>(benchmark.num_tokens) * measured.world;
   if (options.json) {
     nlohmann::ordered_json json = options.layer.json();
-    json.update({{"ranks", world},
-                 {"communicator", ranks_text},
-                 {"pass", options.pass},
-                 {"plans", plan_json(measurements, tokens)}});
+    json.update({{"ranks", measured.world}, {"communicator", measured.ranks_text}, {"pass", options.pass}});
+    if (measured.device_memory_bytes) json["peak_device_memory_bytes"] = *measured.device_memory_bytes;
+    json["plans"] = plan_json(measured.plans, tokens);
     fmt::print("{}\n", json.dump(2));
     return;
   }
-  fmt::print("{}\n{}, {} pass, median of {} passes\n\n{}", options.layer.text(), ranks_text, options.pass,
-             benchmark.repeats, plan_table(measurements, tokens));
-  if (measurements.size() == 1) fmt::print("\n{}", operation_table(measurements.front()));
+  fmt::print("{}\n{}, {} pass, median of {} passes\n\n{}", options.layer.text(), measured.ranks_text,
+             options.pass, benchmark.repeats, plan_table(measured.plans, tokens));
+  if (measured.device_memory_bytes) {
+    fmt::print("peak device memory of this program, between passes: {}\n",
+               format_bytes(static_cast<double>(*measured.device_memory_bytes)));
+  }
+  if (measured.plans.size() == 1) fmt::print("\n{}", operation_table(measured.plans.front()));
 }
 
-void run_rank(const Options& options, Communicator& world) {
+/// One rank's part. `memory`, of the program's CUDA device or null, is asked by rank 0 alone.
+void run_rank(const Options& options, Communicator& world, DeviceMemoryPeak* memory) {
   const LayerBenchmark benchmark = benchmark_of(options);
   validate(benchmark.config, world.size());
   const Device device = parse_device(options.device);
@@ -100,21 +117,38 @@ void run_rank(const Options& options, Communicator& world) {
   std::vector<PlanMeasurement> measurements;
   {
     Progress progress("bench");
-    measurements =
-        benchmark_layer(benchmark, context, [&](int done, int total) { progress.update(done, total); });
+    measurements = benchmark_layer(benchmark, context, [&](int done, int total) {
+      if (memory != nullptr) memory->sample();
+      progress.update(done, total);
+    });
   }
   if (measurements.size() == 1 && !measurements.front().illegal.empty()) {
     fail("plan '{}' cannot run: {}", to_string(measurements.front().plans.forward),
          measurements.front().illegal);
   }
-  if (world.rank() == 0) print(options, benchmark, world.description(), world.size(), measurements);
+  if (world.rank() != 0) return;
+  Measured measured{
+      .world = world.size(), .ranks_text = world.description(), .plans = std::move(measurements)};
+  if (memory != nullptr) measured.device_memory_bytes = memory->bytes();
+  print(options, benchmark, measured);
+}
+
+void run_memory(const Options& options) {
+  Progress progress("suite " + options.suite);
+  const MemorySuiteResult result =
+      run_memory_suite(*parse_dtype(options.layer.dtype), options.tf32, parse_device(options.device),
+                       [&](int done, int total) { progress.update(done, total); });
+  print_memory_suite(result, options.json);
 }
 
 void run(const Options& asked) {
+  if (asked.suite == kMemorySuite) return run_memory(asked);
   Options options = asked;
   if (!options.suite.empty()) options.ranks = 1;  // a suite is of one rank
   const auto deadline = std::chrono::milliseconds(static_cast<std::int64_t>(options.deadline_s * 1e3));
-  const auto body = [&](Communicator& world) { run_rank(options, world); };
+  std::optional<DeviceMemoryPeak> memory;  // of what the ranks are about to take
+  if (const Device device = parse_device(options.device); device.is_cuda()) memory.emplace(device);
+  const auto body = [&](Communicator& world) { run_rank(options, world, memory ? &*memory : nullptr); };
   if (options.launcher == "threads") {
     const int per_node = options.ranks_per_node > 0 ? options.ranks_per_node : options.ranks;
     run_ranks({.world = options.ranks, .ranks_per_node = per_node}, deadline, body);
@@ -162,7 +196,7 @@ void add_bench(CLI::App& app, Outcome&) {
       ->check(CLI::IsMember({"none", "hot_expert", "half_empty"}))
       ->capture_default_str();
   command->add_flag("--tf32", options->tf32, "CUDA, fp32: let matrix products round their operands to TF32");
-  command->add_option("--suite", options->suite, "A named set of shapes instead of one: h200");
+  command->add_option("--suite", options->suite, "A named set of shapes instead of one: h200, or memory");
   command->add_option("--pass", options->pass, "forward or training (forward and backward)")
       ->check(CLI::IsMember({"forward", "training"}))
       ->capture_default_str();

@@ -20,7 +20,7 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  /// Uninitialized memory for one tensor. @throws DeviceError when the device is out of memory, InputError
+  /// Uninitialized memory for one tensor. @throws OutOfMemoryError when the device has no more, InputError
   /// like checked_bytes().
   [[nodiscard]] TensorView take(DType dtype, Shape shape);
   /// Position to come back to, for memory that is only needed for a while.

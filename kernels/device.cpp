@@ -58,4 +58,19 @@ void require_usable(Device device) {
 
 #endif
 
+DeviceMemory device_memory(Device device) {
+  require(device.is_cuda(), "device_memory: asked for {}; only a CUDA device's memory is counted",
+          to_string(device));
+  require_usable(device);
+  DeviceMemory memory;
+#ifdef FLEX_HAS_CUDA
+  std::size_t free_bytes = 0;
+  std::size_t total_bytes = 0;
+  FLEX_CUDA_CHECK(cudaSetDevice(device.index));
+  FLEX_CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
+  memory = {static_cast<std::int64_t>(free_bytes), static_cast<std::int64_t>(total_bytes)};
+#endif
+  return memory;
+}
+
 }  // namespace flex

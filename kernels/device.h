@@ -41,4 +41,13 @@ inline constexpr bool kHasCuda = false;
 /// @throws DeviceError if `device` cannot be used by this build on this machine, saying what would help.
 void require_usable(Device device);
 
+/// Memory of a CUDA device as its driver sees it, all programs that use the device together.
+struct DeviceMemory {
+  std::int64_t free_bytes = 0;
+  std::int64_t total_bytes = 0;
+};
+/// Asks the driver (cudaMemGetInfo), which makes the process' context on the device if there is none.
+/// @throws DeviceError like require_usable(), InputError for the CPU.
+[[nodiscard]] DeviceMemory device_memory(Device device);
+
 }  // namespace flex

@@ -39,7 +39,7 @@ void* allocate_bytes(Device device, std::int64_t bytes) {
   if (device.is_cpu()) {
     void* data =
         ::operator new (static_cast<std::size_t>(bytes), std::align_val_t{kAlignmentBytes}, std::nothrow);
-    require<DeviceError>(data != nullptr, "out of host memory: {} bytes were asked for", bytes);
+    require<OutOfMemoryError>(data != nullptr, "out of host memory: {} bytes were asked for", bytes);
     return data;
   }
   require_usable(device);
@@ -49,11 +49,9 @@ void* allocate_bytes(Device device, std::int64_t bytes) {
   const cudaError_t status = cudaMalloc(&data, static_cast<std::size_t>(bytes));
   if (status == cudaErrorMemoryAllocation) {
     static_cast<void>(cudaGetLastError());
-    std::size_t free_now = 0;
-    std::size_t total = 0;
-    FLEX_CUDA_CHECK(cudaMemGetInfo(&free_now, &total));
-    fail<DeviceError>("{} is out of memory: {} bytes were asked for, {} of {} are free", to_string(device),
-                      bytes, free_now, total);
+    const DeviceMemory memory = device_memory(device);
+    fail<OutOfMemoryError>("{} is out of memory: {} bytes were asked for, {} of {} are free",
+                           to_string(device), bytes, memory.free_bytes, memory.total_bytes);
   }
   FLEX_CUDA_CHECK(status);
   return data;

@@ -129,7 +129,7 @@ using ConstTensorView = BasicTensorView<const void>;
 class Tensor {
  public:
   Tensor() = default;
-  /// @throws DeviceError when the device is unusable or out of memory, InputError like checked_bytes().
+  /// @throws OutOfMemoryError, DeviceError when the device is unusable, InputError like checked_bytes().
   Tensor(DType dtype, Shape shape, Device device = Device::cpu());
   ~Tensor();
   Tensor(Tensor&& other) noexcept;

@@ -19,8 +19,8 @@ struct SuiteShape {
       grouped_forward_ms;  ///< a dropless PyTorch layer with grouped products, bf16, one H200
 };
 
-/// The shapes of a named suite: `h200`, one layer on one GPU, relu, linear gate. @throws InputError for
-/// another name.
+/// The shapes of a named suite: `h200`, one layer on one GPU, relu, linear gate; memory_suite.h has another
+/// one. @throws InputError for another name.
 /// @source measured with PyTorch 2.11 on one H200, driver 580, CUDA 13.0; see docs/benchmarks.md
 [[nodiscard]] const std::vector<SuiteShape>& suite_shapes(std::string_view name);
 

@@ -166,6 +166,36 @@ Parameter& MoeParameters::at(std::string_view name) {
   fail("the layer has no parameter '{}'; it has {}", name, names);
 }
 
+namespace {
+
+// `part` of the parameters that there are, by their places in an expert.
+template <class View, class Part>
+ExpertParameters<View> expert_parts(MoeParameters& parameters, const Part& part) {
+  const auto view = [&](std::string_view name) {
+    Parameter* found = parameters.find(name);
+    return found == nullptr ? View{} : part(*found);
+  };
+  if (parameters.find("experts.w1") != nullptr)
+    return {.fc1_w = view("experts.w1"), .up_w = view("experts.w2"), .fc2_w = view("experts.w3")};
+  return {.fc1_w = view("experts.batched_fc1_w"),
+          .fc2_w = view("experts.batched_fc2_w"),
+          .fc1_bias = view("experts.batched_fc1_bias"),
+          .fc2_bias = view("experts.batched_fc2_bias")};
+}
+
+}  // namespace
+
+ExpertParameters<ConstTensorView> expert_values(MoeParameters& parameters) {
+  return expert_parts<ConstTensorView>(parameters,
+                                       [](const Parameter& parameter) { return parameter.value.view(); });
+}
+
+ExpertParameters<TensorView> expert_gradients(MoeParameters& parameters) {
+  return expert_parts<TensorView>(parameters, [](Parameter& parameter) {
+    return parameter.trained ? parameter.gradient.view() : TensorView{};
+  });
+}
+
 void load_parameter(Parameter& parameter, ConstTensorView whole) {
   require(
       whole.shape == parameter.full_shape && whole.dtype == parameter.value.dtype() && whole.device.is_cpu(),

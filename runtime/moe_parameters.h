@@ -53,6 +53,11 @@ class MoeParameters {
   std::vector<Parameter> parameters_;
 };
 
+/// The experts' values, and their gradients, as the experts' kernels take them. What the layer does not have
+/// is absent, and so is the gradient of what is not trained.
+[[nodiscard]] ExpertParameters<ConstTensorView> expert_values(MoeParameters& parameters);
+[[nodiscard]] ExpertParameters<TensorView> expert_gradients(MoeParameters& parameters);
+
 /// Copies this rank's part of `whole` (host memory, the parameter's full_shape and type) into `parameter`.
 /// Blocking.
 void load_parameter(Parameter& parameter, ConstTensorView whole);

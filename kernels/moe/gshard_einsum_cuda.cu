@@ -25,6 +25,19 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// A thread for each choice.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    mask_backward_kernel(const T* dmask, const std::int32_t* indices, const std::int32_t* locations,
+                         float* dgates, std::int64_t choices, std::int64_t top_k, std::int64_t experts,
+                         std::int64_t capacity) {
+  const std::int64_t place = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (place >= choices) return;
+  const std::int64_t location = locations[place];
+  const std::int64_t expert_row = place / top_k * experts + indices[place];
+  dgates[place] = location < capacity ? to_float(dmask[expert_row * capacity + location]) : 0.0F;
+}
+
 }  // namespace
 
 void gshard_mask_cuda(const GshardMaskArgs& args, Stream& stream) {
@@ -40,6 +53,18 @@ void gshard_mask_cuda(const GshardMaskArgs& args, Stream& stream) {
     kernel<<<grid_size(tokens), kThreads, 0, native>>>(
         args.indices.as<std::int32_t>(), args.locations.as<std::int32_t>(), gates, args.mask.as<T>(), row,
         args.indices.size(1), args.capacity);
+    FLEX_CUDA_CHECK(cudaGetLastError());
+  });
+}
+
+void gshard_mask_backward_cuda(const GshardMaskBackwardArgs& args, Stream& stream) {
+  cudaStream_t native = launch_stream(stream);
+  const std::int64_t choices = args.indices.num_elements();
+  if (choices == 0) return;
+  dispatch_dtype(args.dmask.dtype, [&]<class T>() {
+    mask_backward_kernel<T><<<grid_size(ceil_div<std::int64_t>(choices, kThreads)), kThreads, 0, native>>>(
+        args.dmask.as<T>(), args.indices.as<std::int32_t>(), args.locations.as<std::int32_t>(),
+        args.dgates.as<float>(), choices, args.indices.size(1), args.dmask.size(1), args.dmask.size(2));
     FLEX_CUDA_CHECK(cudaGetLastError());
   });
 }
@@ -63,6 +88,18 @@ void gshard_decode_cuda(const GshardDecodeArgs& args, Stream& stream) {
        .b = args.buffer.data,
        .d = args.y.data},
       stream);
+}
+
+void gshard_decode_backward_mask_cuda(const GshardDecodeBackwardMaskArgs& args, Stream& stream) {
+  args.gemm->run({.shape = {.dtype = args.dy.dtype,
+                            .transpose_b = true,
+                            .m = args.dy.size(0),
+                            .n = args.buffer.size(0),
+                            .k = args.dy.size(1)},
+                  .a = args.dy.data,
+                  .b = args.buffer.data,
+                  .d = args.dmask.data},
+                 stream);
 }
 
 }  // namespace flex

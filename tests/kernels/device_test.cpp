@@ -46,6 +46,18 @@ TEST(Device, SaysWhatWouldMakeAnUnusableOneUsable) {
   }
 }
 
+TEST(Device, TellsItsMemoryOnCudaOnly) {
+  EXPECT_EQ(error_text([] { static_cast<void>(device_memory(Device::cpu())); }),
+            "device_memory: asked for cpu; only a CUDA device's memory is counted");
+  const int count = num_cuda_devices();
+  EXPECT_THROW(static_cast<void>(device_memory(Device::cuda(count))), DeviceError);
+  for (int index = 0; index < count; ++index) {
+    const DeviceMemory memory = device_memory(Device::cuda(index));
+    EXPECT_GT(memory.free_bytes, 0);
+    EXPECT_GT(memory.total_bytes, memory.free_bytes) << "the context alone takes some";
+  }
+}
+
 constexpr DType kAllDTypes[] = {DType::kF64, DType::kF32, DType::kF16, DType::kBF16,
                                 DType::kI64, DType::kI32, DType::kU8};
 

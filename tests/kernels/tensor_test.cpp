@@ -185,7 +185,7 @@ TEST(Tensor, RefusesSizesThatCannotBe) {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // these end the program instead
 TEST(Tensor, SaysWhenTheHostIsOutOfMemory) {
   constexpr std::int64_t kTooMany = std::int64_t{1} << 60;
-  EXPECT_EQ(error_text<DeviceError>([] { Tensor(DType::kU8, {kTooMany}); }),
+  EXPECT_EQ(error_text<OutOfMemoryError>([] { Tensor(DType::kU8, {kTooMany}); }),
             "out of host memory: 1152921504606846976 bytes were asked for");
 }
 #endif
