@@ -8,9 +8,10 @@
 namespace flex {
 namespace {
 
-bool is_expert_product(OperationKind kind) {
-  return kind == OperationKind::kExpertFfn || kind == OperationKind::kExpertFfnBackwardData ||
-         kind == OperationKind::kExpertFfnBackwardWeights;
+// All products but the gate's.
+bool is_expert_product(const Operation& operation) {
+  return operation.size.batch > 0 && operation.kind != OperationKind::kGate &&
+         operation.kind != OperationKind::kGateBackward;
 }
 
 }  // namespace
@@ -53,7 +54,7 @@ RankLoad RankLoads::of(int rank, const Operation& operation) {
   const Workload& w = schedule_->workload;
   if (counts_.empty()) return {.rank = rank, .num_tokens = w.num_tokens};
   RankLoad load{.rank = rank, .num_tokens = tokens_[static_cast<std::size_t>(rank)]};
-  if (schedule_->plan.expert_kernel == ExpertKernel::kCounted && is_expert_product(operation.kind)) {
+  if (schedule_->plan.expert_kernel == ExpertKernel::kCounted && is_expert_product(operation)) {
     count_expert_rows(rank, operation);
     load.expert_rows = expert_rows_;
   }
@@ -66,8 +67,8 @@ void RankLoads::count_expert_rows(int rank, const Operation& operation) {
   const bool local = schedule_->plan.parallel_degree == 0;
   const std::int64_t first = local ? 0 : (shards > 1 ? rank / shards : rank * shape_.experts);
   const std::int64_t part_begin = local ? 0 : rank % shards % shape_.parts * shape_.part_slots;
-  // Gradients of weights run over the whole part at once, the other products over a chunk of it.
-  const bool whole = operation.kind == OperationKind::kExpertFfnBackwardWeights;
+  // Products into gradients of weights run over the whole part at once, the others over a chunk of it.
+  const bool whole = operation.size.slots == 0;
   const std::int64_t begin = whole ? 0 : operation.size.slot_begin;
   const std::int64_t slots = whole ? shape_.part_slots : operation.size.slots;
   expert_rows_.resize(static_cast<std::size_t>(shape_.experts));

@@ -160,7 +160,7 @@ void write_chrome_trace(const std::filesystem::path& path, std::span<const Span>
   std::vector<const Span*> ordered;
   ordered.reserve(spans.size());
   for (const Span& span : spans) ordered.push_back(&span);
-  std::ranges::stable_sort(ordered, {}, [](const Span* span) { return span->begin_ns; });
+  std::ranges::sort(ordered, {}, [](const Span* span) { return std::pair(span->begin_ns, span); });
   std::vector<std::int64_t> tracks;
   tracks.reserve(spans.size());
   for (const Span* span : ordered) tracks.push_back(layout.track_of(*span));

@@ -113,6 +113,27 @@ TEST(Simulator, ASlowRankDelaysItsPeersThroughCollectivesOnly) {
   EXPECT_EQ(simulation.times[simulation.at(0, 1)].last_rank, 1);
 }
 
+// Where overlap costs more than it saves, a later start can be faster. Rank 1 begins the exchange of 4 at 1
+// or at 10; rank 0 computes for 10 meanwhile, and what follows waits for both. Together: from 1 to 13 the
+// exchange takes 3 * 4, in which rank 0 does 4 of its 9, so it ends at 18. Apart: 10 and 14.
+TEST(Simulator, ALaterStartCanBeFasterWithSlowdowns) {
+  const Schedule schedule =
+      schedule_of(2, {operation_of(kEncode, kCompute), operation_of(kAllToAll, kCommunication, 2, 0),
+                      operation_of(kExpertFfn, kCompute)});
+  const auto total_us = [&](double late) {
+    TestCosts costs([=](const Schedule& s, std::size_t index, const RankLoad& load) -> OperationCost {
+      if (s.operations[index].kind == kAllToAll) return {.duration_us = 4};
+      if (s.operations[index].kind == kEncode) return {.duration_us = load.rank == 1 ? late : 0.0};
+      return {.duration_us = load.rank == 0 ? 10.0 : 0.0};
+    });
+    costs.differs = true;
+    costs.linear = {.compute = 3, .communication = 3};
+    return simulate(std::vector{SimulatedPass{&schedule}}, costs).total_us;
+  };
+  EXPECT_DOUBLE_EQ(total_us(1), 18);
+  EXPECT_DOUBLE_EQ(total_us(10), 14);
+}
+
 TEST(Simulator, ACollectiveTakesAsLongAsItsSlowestMember) {
   const Schedule schedule = schedule_of(4, {operation_of(kGatherWeights, kCommunication, 2)});
   TestCosts costs([](const Schedule&, std::size_t, const RankLoad& load) -> OperationCost {
