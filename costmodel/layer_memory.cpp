@@ -35,6 +35,7 @@ class Pieces {
   void take_rows(std::int64_t rows, std::int64_t columns) { take(rows * columns * element_); }
   void take_exchange(const Plan& plan);
   void take_weights(bool gradients);
+  void take_hidden_gradients(const Plan& forward, const Plan& backward);
   [[nodiscard]] SlotLayout layout(const Plan& plan) const {
     return {.num_experts = w_.num_experts,
             .capacity = w_.padded_capacity(),
@@ -124,6 +125,19 @@ void Pieces::forward(const Plan& plan) {
   take_weights(false);
 }
 
+void Pieces::take_hidden_gradients(const Plan& forward, const Plan& backward) {
+  const std::int64_t rows = shape_.experts * shape_.rows();
+  if (!plan_shape(w_, backward).in_place_gradients) {
+    take_rows(rows, shape_.columns);
+    if (is_gated()) take_rows(rows, shape_.columns);  // of up
+  } else if (keeps_activated(w_.ffn, settings_.activation)) {
+    take_rows(shape_.experts * hidden_tile_rows(shape_.rows(), shape_.experts * shape_.columns * element_),
+              shape_.columns);
+  } else if (forward.pipeline_degree > 1) {
+    take_rows(rows, shape_.columns);  // in one piece, which the forward pass had in chunks
+  }
+}
+
 void Pieces::backward(const Plan& forward, const Plan& backward) {
   const std::int64_t t = w_.num_tokens;
   const std::int64_t rows = shape_.experts * shape_.rows();
@@ -142,13 +156,12 @@ void Pieces::backward(const Plan& forward, const Plan& backward) {
   if (cosine) take(t * w_.projection_dim * gate_element_);
   const bool same_layout = !shape_.exchanges || layout(forward) == layout(backward);
   if (!same_layout) take_rows(slots(), w_.model_dim);  // gradient of combined
-  take_rows(rows, shape_.columns);                     // of hidden
-  if (is_gated()) take_rows(rows, shape_.columns);     // of up
+  take_hidden_gradients(forward, backward);
   if (shape_.exchanges) {
     take_rows(rows, w_.model_dim);  // of expert outputs
     take_rows(rows, w_.model_dim);  // of expert inputs
   }
-  take_rows(slots(), w_.model_dim);  // of encoded
+  if (!plan_shape(w_, backward).in_place_gradients) take_rows(slots(), w_.model_dim);  // of encoded
   take_weights(true);
 }
 
@@ -164,6 +177,16 @@ std::int64_t parameter_bytes(const Workload& w) {
 }
 
 }  // namespace
+
+std::int64_t hidden_tile_rows(std::int64_t rows, std::int64_t row_bytes) {
+  constexpr std::int64_t kTileBytes = std::int64_t{64} << 20;
+  constexpr std::int64_t kAlignedRows = 128;
+  const std::int64_t most = std::max(kTileBytes / std::max<std::int64_t>(row_bytes, 1), kAlignedRows);
+  if (rows <= most) return std::max<std::int64_t>(rows, 1);
+  const std::int64_t tiles = (rows + most - 1) / most;
+  const std::int64_t even = (rows + tiles - 1) / tiles;
+  return (even + kAlignedRows - 1) / kAlignedRows * kAlignedRows;
+}
 
 LayerMemory layer_memory(const Workload& workload, const Plan& forward, const Plan& backward,
                          const LayerMemorySettings& settings) {

@@ -29,6 +29,11 @@ struct LayerMemory {
   }
 };
 
+/// Rows of the tile of scratch through which gradients of `rows` hidden rows pass when they are computed in
+/// place: large enough that products lose nothing, small enough that what passes through it comes from a
+/// cache. `row_bytes`: of one row of all experts.
+[[nodiscard]] std::int64_t hidden_tile_rows(std::int64_t rows, std::int64_t row_bytes);
+
 /// Peak memory of a layer, piece by piece as the runtime's layer takes it, each piece rounded up to
 /// kAlignmentBytes. `workload` is that of the forward pass; its num_tokens are the rank's. Both plans are
 /// legal and have the same r.

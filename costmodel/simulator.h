@@ -29,10 +29,11 @@ struct SimulationSettings {
 /// of OverlapSlowdown; a collective is slowed while any member computes. The rates change at the moment at
 /// which the other stream becomes busy or idle. Host operations neither slow nor are slowed.
 ///
-/// Guaranteed: equal input gives equal bits. Folded and unfolded runs give equal bits. With both slowdowns 1
-/// times are longest paths, and no operation ends earlier when any cost grows; with larger ones that is not
-/// so in general (an operation that starts later may miss the one that it would have slowed), but the total
-/// is never below that without slowdowns, nor above that of all costs times their slowdowns.
+/// Guaranteed: equal input gives equal bits, and folded and unfolded runs do. With both slowdowns 1 times are
+/// longest paths, and no operation ends earlier when any cost grows. With larger ones that is not so for any
+/// costs (where overlap costs more than it saves, an operation that starts later may be faster with what it
+/// then no longer meets), but the total is never below that without slowdowns, nor above that of all costs
+/// times their slowdowns.
 ///
 /// Holds the memory of its runs: allocates nothing once it has run as much. Several may run at once, each in
 /// its own thread.
