@@ -22,7 +22,7 @@ check() {  # NAME LIMIT_S COMMAND...
 test=$build/tests
 check layer 60 $test/runtime/flex_cuda_layer_test
 check dense_layer 60 $test/runtime/flex_gshard_layer_test --gtest_filter='*cuda*'
-check layer_memory 60 $test/runtime/flex_layer_memory_test
+check training_memory 60 $test/runtime/flex_training_memory_test
 check communicator 60 $test/runtime/flex_local_cuda_test
 check kernels_shared 60 $test/kernels/flex_kernels_moe_test --gtest_filter='*cuda*'
 check gate 60 $test/kernels/flex_kernels_moe_cuda_test --gtest_filter='*Gate*:*Loss*'

@@ -9,7 +9,7 @@
 namespace flex::cli {
 namespace {
 
-using Measured = std::optional<LayerMemory>;
+using Measured = std::optional<TrainingMemory>;
 
 std::string gib(const Measured& memory) {
   constexpr double kBytesPerGiB = 1024.0 * 1024.0 * 1024.0;
@@ -17,7 +17,7 @@ std::string gib(const Measured& memory) {
                 : "out of memory";
 }
 
-std::string ms(const Measured& memory, double LayerMemory::*us) {
+std::string ms(const Measured& memory, double TrainingMemory::*us) {
   return memory ? fmt::format("{:.3f}", (*memory).*us * 1e-3) : "";
 }
 
@@ -70,8 +70,8 @@ void print_memory_suite(const MemorySuiteResult& result, bool json) {
   for (const MemorySuiteRow& row : result.rows) {
     table.add({fmt::format("{}", row.tokens), gib(row.flex), fmt::format("{:.1f}", row.tutel_GiB),
                gib(row.einsum), fmt::format("{:.1f}", row.fairseq_GiB),
-               ms(row.flex, &LayerMemory::forward_us), ms(row.flex, &LayerMemory::training_us),
-               ms(row.einsum, &LayerMemory::forward_us), ms(row.einsum, &LayerMemory::training_us)});
+               ms(row.flex, &TrainingMemory::forward_us), ms(row.flex, &TrainingMemory::training_us),
+               ms(row.einsum, &TrainingMemory::forward_us), ms(row.einsum, &TrainingMemory::training_us)});
   }
   const LayerTraining& layer = result.layer;
   fmt::print(

@@ -32,7 +32,8 @@ std::string_view name(OperationKind kind) {
                                                                               "scatter_gradients",
                                                                               "encode_backward",
                                                                               "gate_backward",
-                                                                              "reduce_gate_gradients"};
+                                                                              "reduce_gate_gradients",
+                                                                              "reduce_shared_gradients"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 

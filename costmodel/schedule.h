@@ -46,8 +46,10 @@ enum class OperationKind : std::uint8_t {
   kEncodeBackward,
   kGateBackward,         ///< route, loss and gate backward
   kReduceGateGradients,  ///< all-reduce of the gate's gradients
+  // After the layers of a model
+  kReduceSharedGradients,  ///< all-reduce of the gradients that every rank has a copy of
 };
-inline constexpr int kNumOperationKinds = static_cast<int>(OperationKind::kReduceGateGradients) + 1;
+inline constexpr int kNumOperationKinds = static_cast<int>(OperationKind::kReduceSharedGradients) + 1;
 /// e.g. `expert_ffn`.
 [[nodiscard]] std::string_view name(OperationKind kind);
 

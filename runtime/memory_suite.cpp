@@ -41,7 +41,7 @@ MemorySuiteResult run_memory_suite(DType dtype, bool allow_tf32, Device device,
   const auto measure = [&](const MemorySuiteRow& row, LayerFormulation formulation) {
     LayerTraining training = result.layer;
     training.num_tokens = row.tokens;
-    std::optional<LayerMemory> memory = measure_layer_memory(training, formulation, device);
+    std::optional<TrainingMemory> memory = measure_training_memory(training, formulation, device);
     if (progress) progress(++done, 2 * static_cast<int>(result.rows.size()));
     return memory;
   };

@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "runtime/layer_memory.h"
+#include "runtime/training_memory.h"
 
 namespace flex {
 
@@ -16,7 +16,7 @@ struct MemorySuiteRow {
   double fairseq_GiB = 0.0;  ///< published
   double tutel_GiB = 0.0;    ///< published
   /// Measured here; nothing where the device has too little memory.
-  std::optional<LayerMemory> flex, einsum;
+  std::optional<TrainingMemory> flex, einsum;
   /// Largest difference between what the two computed (y, dx), over the largest magnitude; 0 unless both ran.
   double output_difference = 0.0;
 };

@@ -1,6 +1,6 @@
-#include <algorithm>
 #include <cstring>
 
+#include "costmodel/layer_memory.h"
 #include "kernels/moe/gate.h"
 #include "kernels/moe/gate_loss.h"
 #include "kernels/moe/route.h"
@@ -10,19 +10,6 @@
 /// same place in every iteration of the same sizes.
 namespace flex {
 namespace {
-
-// Rows of a tile of scratch: small beside the hidden rows where those are large, but large enough that
-// products lose little (an eighth of their rate at 32 MiB on one H200, nothing that could be measured at
-// 128).
-std::int64_t tile_rows(std::int64_t rows, std::int64_t row_bytes) {
-  constexpr std::int64_t kTileBytes = std::int64_t{128} << 20;
-  constexpr std::int64_t kAlignedRows = 128;
-  const std::int64_t most = std::max(kTileBytes / std::max<std::int64_t>(row_bytes, 1), kAlignedRows);
-  if (rows <= most) return std::max<std::int64_t>(rows, 1);
-  const std::int64_t tiles = (rows + most - 1) / most;
-  const std::int64_t even = (rows + tiles - 1) / tiles;
-  return (even + kAlignedRows - 1) / kAlignedRows * kAlignedRows;
-}
 
 TensorView part_of(Parameter* parameter, bool gradient) {
   if (parameter == nullptr) return {};
@@ -181,8 +168,9 @@ void MoeLayer::Impl::take_hidden_gradients() {
   if (keeps_activated(config_.ffn, config_.activation)) {
     activated_again_ = {};
     dhidden_ = hidden_;
-    tile_ = take(dtype, {shape_.experts, tile_rows(rows, shape_.experts * shape_.columns * size_bytes(dtype)),
-                         shape_.columns});
+    tile_ = take(dtype,
+                 {shape_.experts, hidden_tile_rows(rows, shape_.experts * shape_.columns * size_bytes(dtype)),
+                  shape_.columns});
     return;
   }
   // The forward pass had these rows activated in one piece unless it ran in several chunks.

@@ -29,6 +29,7 @@ TEST(OperationKind, NamesAreDistinct) {
   EXPECT_EQ(name(OperationKind::kAgreeTokens), "agree_tokens");
   EXPECT_EQ(name(OperationKind::kExpertFfnBackwardFc1), "expert_ffn_backward_fc1");
   EXPECT_EQ(name(OperationKind::kReduceGateGradients), "reduce_gate_gradients");
+  EXPECT_EQ(name(OperationKind::kReduceSharedGradients), "reduce_shared_gradients");
 }
 
 TEST(StreamKind, HasNames) {

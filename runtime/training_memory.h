@@ -24,7 +24,7 @@ struct LayerTraining {
 };
 
 /// What a training step of a layer takes.
-struct LayerMemory {
+struct TrainingMemory {
   std::int64_t peak_bytes = 0;
   double forward_us = 0;   ///< median, of the forward pass of a training step
   double training_us = 0;  ///< median, forward and backward
@@ -41,7 +41,8 @@ struct LayerMemory {
 /// Matrix products run the algorithm that the library suggests first: no search for others, whose scratch
 /// would count. Nothing is returned if the device has too little memory. Blocking.
 /// @throws InputError on the CPU.
-[[nodiscard]] std::optional<LayerMemory> measure_layer_memory(const LayerTraining& training,
-                                                              LayerFormulation formulation, Device device);
+[[nodiscard]] std::optional<TrainingMemory> measure_training_memory(const LayerTraining& training,
+                                                                    LayerFormulation formulation,
+                                                                    Device device);
 
 }  // namespace flex

@@ -1,4 +1,4 @@
-#include "runtime/layer_memory.h"
+#include "runtime/training_memory.h"
 
 #include <algorithm>
 #include <chrono>
@@ -48,8 +48,8 @@ void append_first_tokens(const Tensor& from, std::vector<double>& to) {
 
 // Runs the steps of a layer that `forward` and `backward` call.
 template <class Forward, class Backward>
-LayerMemory run_steps(const LayerTraining& training, DeviceMemoryPeak& memory, Device device,
-                      const Forward& forward, const Backward& backward) {
+TrainingMemory run_steps(const LayerTraining& training, DeviceMemoryPeak& memory, Device device,
+                         const Forward& forward, const Backward& backward) {
   Tokens tokens = make_tokens(training, device);
   Stream stream(device);
   for (int step = 0; step < kMeasuredSteps; ++step) {
@@ -75,17 +75,17 @@ LayerMemory run_steps(const LayerTraining& training, DeviceMemoryPeak& memory, D
     forward_us.push_back(forward_timer.elapsed_us_blocking());
     step_us.push_back(step_timer.elapsed_us_blocking());
   }
-  LayerMemory result{
+  TrainingMemory result{
       .peak_bytes = memory.bytes(), .forward_us = median(forward_us), .training_us = median(step_us)};
   append_first_tokens(tokens.y, result.outputs);
   append_first_tokens(tokens.dx, result.outputs);
   return result;
 }
 
-LayerMemory measure_flex(const LayerTraining& training, DeviceMemoryPeak& memory, Device device) {
+TrainingMemory measure_flex(const LayerTraining& training, DeviceMemoryPeak& memory, Device device) {
   // A world of its own, since a layer that leaves by an exception ends its world.
   constexpr std::chrono::seconds kDeadline(60);
-  LayerMemory result;
+  TrainingMemory result;
   run_ranks({}, kDeadline, [&](Communicator& world) {
     RankContext context(world, device, {.allow_tf32 = training.allow_tf32});
     MoeLayer layer(training.config, context);
@@ -99,7 +99,7 @@ LayerMemory measure_flex(const LayerTraining& training, DeviceMemoryPeak& memory
   return result;
 }
 
-LayerMemory measure_einsum(const LayerTraining& training, DeviceMemoryPeak& memory, Device device) {
+TrainingMemory measure_einsum(const LayerTraining& training, DeviceMemoryPeak& memory, Device device) {
   GemmAlgorithms gemm(device, {.allow_tf32 = training.allow_tf32});
   GshardLayer layer(training.config, device, &gemm);
   return run_steps(
@@ -112,8 +112,8 @@ LayerMemory measure_einsum(const LayerTraining& training, DeviceMemoryPeak& memo
 
 }  // namespace
 
-std::optional<LayerMemory> measure_layer_memory(const LayerTraining& training, LayerFormulation formulation,
-                                                Device device) {
+std::optional<TrainingMemory> measure_training_memory(const LayerTraining& training,
+                                                      LayerFormulation formulation, Device device) {
   require(device.is_cuda(),
           "the memory of a layer is measured on a CUDA device, not on {}; use --device cuda:0",
           to_string(device));
