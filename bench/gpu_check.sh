@@ -20,35 +20,46 @@ check() {  # NAME LIMIT_S COMMAND...
   printf '%-28s exit %d  %s\n' "$name" "$status" "$(grep -E '^\[  (PASSED|FAILED)|ERROR SUMMARY|RACECHECK SUMMARY' "$out/$name.log" | head -3 | tr '\n' ' ')"
 }
 test=$build/tests
-check layer 60 $test/runtime/flex_cuda_layer_test
-check dense_layer 60 $test/runtime/flex_gshard_layer_test --gtest_filter='*cuda*'
-check training_memory 60 $test/runtime/flex_training_memory_test
-check communicator 60 $test/runtime/flex_local_cuda_test
-check kernels_shared 60 $test/kernels/flex_kernels_moe_test --gtest_filter='*cuda*'
-check gate 60 $test/kernels/flex_kernels_moe_cuda_test --gtest_filter='*Gate*:*Loss*'
-check products 60 $test/kernels/flex_kernels_ffn_cuda_test --gtest_filter='*Gemm*'
-check memcheck 90 compute-sanitizer --tool memcheck $test/runtime/flex_cuda_layer_test --gtest_filter='*W4_E2*:*Borrowed*:*Nan*:*bf16*'
-check racecheck 90 compute-sanitizer --tool racecheck $test/kernels/flex_kernels_moe_test --gtest_filter='*cuda*-*Ffn*'
-check initcheck 60 compute-sanitizer --tool initcheck $test/runtime/flex_cuda_layer_test --gtest_filter='*W1_E4*'
+run_tests() {
+  check layer 60 $test/runtime/flex_cuda_layer_test
+  check table_in_double 120 $test/runtime/flex_cuda_table_test
+  check dense_layer 60 $test/runtime/flex_gshard_layer_test
+  check training_memory 60 $test/runtime/flex_training_memory_test
+  check communicator 60 $test/runtime/flex_local_cuda_test
+  check kernels_shared 60 $test/kernels/flex_kernels_moe_test --gtest_filter='*cuda*'
+  check kernels 100 $test/kernels/flex_kernels_moe_cuda_test
+  check products 100 $test/kernels/flex_kernels_ffn_cuda_test
+  check memcheck 90 compute-sanitizer --tool memcheck $test/runtime/flex_cuda_layer_test \
+    --gtest_filter='*W4_E2*:*Borrowed*:*Nan*:*bf16*:*Replayed*'
+  check racecheck 90 compute-sanitizer --tool racecheck $test/kernels/flex_kernels_moe_test --gtest_filter='*cuda*-*Ffn*'
+  check initcheck 60 compute-sanitizer --tool initcheck $test/runtime/flex_cuda_layer_test --gtest_filter='*W1_E4*'
+}
 flexmoe=$build/cli/flexmoe
-suite() {  # NAME OPTIONS...
-  local name=$1
-  shift
-  timeout 120 $flexmoe bench --device cuda:0 --suite h200 --json "$@" >"$out/h200_$name.json" || echo "suite $name: exit $?"
+suite() {  # SUITE NAME OPTIONS...: JSON in SUITE_NAME.json
+  local suite=$1 name=$2
+  shift 2
+  timeout 300 $flexmoe bench --device cuda:0 --suite "$suite" --json "$@" >"$out/${suite}_$name.json" || echo "$suite $name: exit $?"
 }
-suite fp16 --dtype fp16
-suite bf16 --dtype bf16
-suite tf32 --dtype fp32 --tf32
-memory() {  # NAME OPTIONS...
-  local name=$1
-  shift
-  timeout 300 $flexmoe bench --device cuda:0 --suite memory --json "$@" >"$out/memory_$name.json" || echo "memory $name: exit $?"
-}
-memory fp32 --dtype fp32
-memory tf32 --dtype fp32 --tf32
-for imbalance in hot_expert half_empty; do
-  for plan in "r1 d1 linear" "r1 d1 linear counted"; do
-    timeout 40 $flexmoe bench --device cuda:0 --ranks 1 --dtype bf16 --tokens 16384 --model-dim 2048 --hidden-dim 2048 --experts 16 --top-k 2 \
-      --capacity-factor 0 --activation relu --imbalance $imbalance --plan "$plan" --repeats 15 | grep -E '^r1'
+uneven() {
+  for imbalance in hot_expert half_empty; do
+    for plan in "r1 d1 linear" "r1 d1 linear counted"; do
+      timeout 40 $flexmoe bench --device cuda:0 --ranks 1 --dtype bf16 --tokens 16384 --model-dim 2048 --hidden-dim 2048 --experts 16 \
+        --top-k 2 --capacity-factor 0 --activation relu --imbalance $imbalance --plan "$plan" --repeats 15 | grep -E '^r1'
+    done
   done
-done
+}
+run_benchmarks() {
+  suite h200 fp16 --dtype fp16
+  suite h200 bf16 --dtype bf16
+  suite h200 tf32 --dtype fp32 --tf32
+  suite memory fp32 --dtype fp32
+  suite memory tf32 --dtype fp32 --tf32
+  suite switching bf16 --dtype bf16
+  uneven
+}
+case ${2:-all} in
+  tests) run_tests ;;
+  bench) run_benchmarks ;;
+  all) run_tests; run_benchmarks ;;
+  *) echo "gpu_check.sh: '$2' is unknown; use tests, bench or all" >&2; exit 2 ;;
+esac

@@ -20,6 +20,7 @@
 #include "runtime/layer_benchmark.h"
 #include "runtime/layer_suite.h"
 #include "runtime/memory_suite.h"
+#include "runtime/switching_benchmark.h"
 
 #ifdef FLEX_HAS_MPI
 #include "runtime/mpi_communicator.h"
@@ -44,6 +45,7 @@ struct Options {
   std::string suite;
   std::string imbalance = "none";
   bool tf32 = false;
+  bool graphs = false;
   int warmup = 2;
   int repeats = 10;
   double deadline_s = 60;
@@ -57,7 +59,8 @@ LayerBenchmark benchmark_of(const Options& options) {
                            .capacity_factor = options.layer.capacity_factor,
                            .training = options.pass == "training",
                            .warmup = options.warmup,
-                           .repeats = options.repeats};
+                           .repeats = options.repeats,
+                           .graphs = options.graphs};
   benchmark.imbalance = *parse_imbalance(options.imbalance);
   if (options.plan != "all") {
     const Plan forward = parse_plan(options.plan);
@@ -75,6 +78,7 @@ struct Measured {
   std::string ranks_text;
   std::vector<PlanMeasurement> plans;
   std::optional<std::int64_t> device_memory_bytes;  ///< peak of the program on its CUDA device
+  std::optional<DeviceCeilings> ceilings;           ///< of the CUDA device
 };
 
 void print(const Options& options, const LayerBenchmark& benchmark, const Measured& measured) {
@@ -83,6 +87,10 @@ void print(const Options& options, const LayerBenchmark& benchmark, const Measur
     nlohmann::ordered_json json = options.layer.json();
     json.update({{"ranks", measured.world}, {"communicator", measured.ranks_text}, {"pass", options.pass}});
     if (measured.device_memory_bytes) json["peak_device_memory_bytes"] = *measured.device_memory_bytes;
+    if (measured.ceilings) {
+      json["copy_GBps"] = measured.ceilings->copy_GBps;
+      json["matrix_TFLOPs"] = measured.ceilings->matrix_TFLOPs;
+    }
     json["plans"] = plan_json(measured.plans, tokens);
     fmt::print("{}\n", json.dump(2));
     return;
@@ -93,7 +101,8 @@ void print(const Options& options, const LayerBenchmark& benchmark, const Measur
     fmt::print("peak device memory of this program, between passes: {}\n",
                format_bytes(static_cast<double>(*measured.device_memory_bytes)));
   }
-  if (measured.plans.size() == 1) fmt::print("\n{}", operation_table(measured.plans.front()));
+  if (measured.plans.size() == 1)
+    fmt::print("\n{}", operation_table(measured.plans.front(), measured.ceilings));
 }
 
 /// One rank's part. `memory`, of the program's CUDA device or null, is asked by rank 0 alone.
@@ -107,6 +116,16 @@ void run_rank(const Options& options, Communicator& world, DeviceMemoryPeak* mem
           "--dtype {} is not computed on {}; use {}", options.layer.dtype, options.device,
           device.is_cuda() ? "fp32, fp16 or bf16" : "fp32 or fp64");
   RankContext context(world, device, {.allow_tf32 = options.tf32});
+  if (options.suite == "switching") {
+    std::vector<SwitchingCost> costs;
+    {
+      Progress progress("suite switching");
+      costs = run_switching_suite(benchmark.config.dtype, context,
+                                  [&](int done, int total) { progress.update(done, total); });
+    }
+    print_switching(costs, options.json);
+    return;
+  }
   if (!options.suite.empty()) {
     Progress progress("suite " + options.suite);
     const SuiteResult result = run_suite(options.suite, benchmark.config.dtype, context,
@@ -130,6 +149,10 @@ void run_rank(const Options& options, Communicator& world, DeviceMemoryPeak* mem
   Measured measured{
       .world = world.size(), .ranks_text = world.description(), .plans = std::move(measurements)};
   if (memory != nullptr) measured.device_memory_bytes = memory->bytes();
+  if (device.is_cuda()) {
+    Stream stream(device);
+    measured.ceilings = measure_ceilings(benchmark.config.dtype, *context.gemm(), stream);
+  }
   print(options, benchmark, measured);
 }
 
@@ -196,7 +219,9 @@ void add_bench(CLI::App& app, Outcome&) {
       ->check(CLI::IsMember({"none", "hot_expert", "half_empty"}))
       ->capture_default_str();
   command->add_flag("--tf32", options->tf32, "CUDA, fp32: let matrix products round their operands to TF32");
-  command->add_option("--suite", options->suite, "A named set of shapes instead of one: h200, or memory");
+  command->add_flag("--graphs", options->graphs, "CUDA, one rank: replay passes as graphs where they can be");
+  command->add_option("--suite", options->suite,
+                      "A named set of shapes instead of one: h200, memory or switching");
   command->add_option("--pass", options->pass, "forward or training (forward and backward)")
       ->check(CLI::IsMember({"forward", "training"}))
       ->capture_default_str();

@@ -48,19 +48,38 @@ std::string plan_table(const std::vector<PlanMeasurement>& measurements, double 
   return table.text() + notes;
 }
 
-std::string operation_table(const PlanMeasurement& measurement) {
-  Table table({{"operation", Align::kLeft}, {"times"}, {"median"}, {"share"}, {"FLOP/s"}, {"bytes/s"}});
+std::string operation_table(const PlanMeasurement& measurement,
+                            const std::optional<DeviceCeilings>& ceilings) {
+  std::vector<Column> columns = {{"operation", Align::kLeft}, {"times"}, {"median"}, {"share"}, {"FLOP/s"}};
+  if (ceilings) columns.push_back({"of matrix"});
+  columns.push_back({"bytes/s"});
+  if (ceilings) columns.push_back({"of copy"});
+  Table table(columns);
   double total = 0;
   for (const OperationTime& operation : measurement.operations) total += operation.us;
+  const auto percent = [](double part, double whole) {
+    return whole > 0 && part > 0 ? fmt::format("{:.1f}%", 100 * part / whole) : "";
+  };
   for (const OperationTime& operation : measurement.operations) {
-    table.add({operation.name, fmt::format("{}", operation.count), format_us(operation.us),
-               fmt::format("{:.1f}%", total > 0 ? 100 * operation.us / total : 0),
-               operation.flops > 0 ? format_count(operation.flops / operation.us * 1e6) : "",
-               operation.bytes > 0 ? format_bytes(operation.bytes / operation.us * 1e6) : ""});
+    const double flops_per_s = operation.flops / operation.us * 1e6;
+    const double bytes_per_s = operation.bytes / operation.us * 1e6;
+    std::vector<std::string> row = {operation.name, fmt::format("{}", operation.count),
+                                    format_us(operation.us), percent(operation.us, total),
+                                    flops_per_s > 0 ? format_count(flops_per_s) : ""};
+    if (ceilings) row.push_back(percent(flops_per_s, ceilings->matrix_TFLOPs * 1e12));
+    row.push_back(bytes_per_s > 0 ? format_bytes(bytes_per_s) : "");
+    if (ceilings) row.push_back(percent(bytes_per_s, ceilings->copy_GBps * 1e9));
+    table.add(row);
   }
-  return table.text() + fmt::format("sum over both streams {}, activations and scratch held {}\n",
-                                    format_us(total),
-                                    format_bytes(static_cast<double>(measurement.activation_bytes)));
+  std::string text =
+      table.text() + fmt::format("sum over both streams {}, activations and scratch held {}\n",
+                                 format_us(total),
+                                 format_bytes(static_cast<double>(measurement.activation_bytes)));
+  if (ceilings) {
+    text += fmt::format("ceilings measured here: copy {:.0f} GB/s, matrix product {:.0f} TFLOP/s (8192^3)\n",
+                        ceilings->copy_GBps, ceilings->matrix_TFLOPs);
+  }
+  return text;
 }
 
 nlohmann::ordered_json operations_json(const std::vector<OperationTime>& operations) {
@@ -95,6 +114,7 @@ nlohmann::ordered_json plan_json(const std::vector<PlanMeasurement>& measurement
                   {"dropped", m.dropped},
                   {"routed", m.routed},
                   {"loss", m.loss},
+                  {"output_error", m.output_error},
                   {"activation_bytes", m.activation_bytes},
                   {"operations", operations_json(m.operations)}});
     }

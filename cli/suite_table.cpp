@@ -28,11 +28,14 @@ nlohmann::ordered_json suite_json(const SuiteResult& result) {
                     {"forward_floor_us", row.forward_floor_us},
                     {"training_us", row.training_us},
                     {"training_floor_us", row.training_floor_us},
+                    {"forward_graph_us", row.forward_graph_us},
+                    {"training_graph_us", row.training_graph_us},
+                    {"output_error", row.output_error},
                     {"operations", operations_json(row.operations)}});
   }
   return {{"dtype", name(result.dtype)},
-          {"copy_GBps", result.copy_GBps},
-          {"matrix_TFLOPs", result.matrix_TFLOPs},
+          {"copy_GBps", result.ceilings.copy_GBps},
+          {"matrix_TFLOPs", result.ceilings.matrix_TFLOPs},
           {"rows", rows}};
 }
 
@@ -56,7 +59,10 @@ void print_suite(const SuiteResult& result, bool json) {
                {"grouped / it"},
                {"training ms"},
                {"of floor"},
-               {"Tutel / it"}});
+               {"Tutel / it"},
+               {"graphs: forward"},
+               {"training"},
+               {"error"}});
   for (const SuiteRow& row : result.rows) {
     const SuiteShape& s = row.shape;
     table.add({fmt::format("{}", s.tokens), fmt::format("{}", s.model_dim), fmt::format("{}", s.hidden_dim),
@@ -65,10 +71,42 @@ void print_suite(const SuiteResult& result, bool json) {
                ratio(s.peer_forward_ms * 1e3, row.forward_us),
                s.grouped_forward_ms ? ratio(*s.grouped_forward_ms * 1e3, row.forward_us) : "",
                ms(row.training_us), ratio(row.training_us, row.training_floor_us),
-               ratio(s.peer_training_ms * 1e3, row.training_us)});
+               ratio(s.peer_training_ms * 1e3, row.training_us), ms(row.forward_graph_us),
+               ms(row.training_graph_us), fmt::format("{:.1e}", row.output_error)});
   }
   fmt::print("{}, copy {:.0f} GB/s, matrix product {:.0f} TFLOP/s (8192^3)\n\n{}", name(result.dtype),
-             result.copy_GBps, result.matrix_TFLOPs, table.text());
+             result.ceilings.copy_GBps, result.ceilings.matrix_TFLOPs, table.text());
+}
+
+void print_switching(const std::vector<SwitchingCost>& costs, bool json) {
+  if (json) {
+    nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+    for (const SwitchingCost& cost : costs) {
+      rows.push_back({{"tokens", cost.tokens},
+                      {"first", to_string(cost.first.forward)},
+                      {"second", to_string(cost.second.forward)},
+                      {"first_us", cost.first_us},
+                      {"second_us", cost.second_us},
+                      {"alternating_us", cost.alternating_us},
+                      {"overhead_us", cost.overhead_us()}});
+    }
+    fmt::print("{}\n", rows.dump(2));
+    return;
+  }
+  Table table({{"T"},
+               {"first", Align::kLeft},
+               {"us"},
+               {"second", Align::kLeft},
+               {"us"},
+               {"in turn us"},
+               {"a switch us"}});
+  for (const SwitchingCost& cost : costs) {
+    table.add({fmt::format("{}", cost.tokens), to_string(cost.first.forward),
+               fmt::format("{:.1f}", cost.first_us), to_string(cost.second.forward),
+               fmt::format("{:.1f}", cost.second_us), fmt::format("{:.1f}", cost.alternating_us),
+               fmt::format("{:+.1f}", cost.overhead_us())});
+  }
+  fmt::print("{}", table.text());
 }
 
 }  // namespace flex::cli

@@ -56,6 +56,11 @@ double measure_matrix_TFLOPs(DType dtype, GemmAlgorithms& gemm, Stream& stream) 
   return 2.0 * static_cast<double>(kSize) * kSize * kSize / us * 1e-6;
 }
 
+DeviceCeilings measure_ceilings(DType dtype, GemmAlgorithms& gemm, Stream& stream) {
+  return {.copy_GBps = measure_copy_GBps(stream),
+          .matrix_TFLOPs = measure_matrix_TFLOPs(dtype, gemm, stream)};
+}
+
 double measure_expert_products_us(DType dtype, std::int64_t experts, std::int64_t rows,
                                   std::int64_t model_dim, std::int64_t hidden_dim, GemmAlgorithms& gemm,
                                   Stream& stream) {

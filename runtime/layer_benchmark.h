@@ -32,6 +32,7 @@ struct LayerBenchmark {
   int repeats = 10;
   std::uint64_t seed = 1;  ///< of the tokens
   Imbalance imbalance = Imbalance::kNone;
+  bool graphs = false;        ///< CUDA: replay passes as graphs where they can be
   bool tune_products = true;  ///< CUDA: search for the matrix products' algorithms while warming up
 };
 
@@ -58,6 +59,7 @@ struct PlanMeasurement {
   double max_over_mean = 0;               ///< choices of the fullest expert over the mean, on this rank
   std::int64_t routed = 0;                ///< choices, all ranks: W * T * k
   double loss = 0;                        ///< auxiliary loss
+  double output_error = 0;                ///< of sampled tokens' outputs, see sampled_output_error()
   std::int64_t activation_bytes = 0;      ///< held beside parameters, on this rank
   std::vector<OperationTime> operations;  ///< in the order of the schedules, on this rank
   double flops = 0;                       ///< of the experts' products on kept choices, per pass, all ranks

@@ -21,14 +21,18 @@ const std::vector<SuiteShape>& suite_shapes(std::string_view name) {
   return kH200;
 }
 
+double output_error_limit(DType dtype) {
+  constexpr double kF16Limit = 5e-3;  // TF32 has as many bits as fp16
+  constexpr double kBf16Limit = 2e-2;
+  return dtype == DType::kBF16 ? kBf16Limit : kF16Limit;
+}
+
 SuiteResult run_suite(std::string_view name, DType dtype, RankContext& context,
                       const std::function<void(int, int)>& progress) {
   const std::vector<SuiteShape>& shapes = suite_shapes(name);
   require(context.gemm() != nullptr, "a suite runs on a CUDA device; use --device cuda:0");
   Stream stream(context.device());
-  SuiteResult result{.dtype = dtype,
-                     .copy_GBps = measure_copy_GBps(stream),
-                     .matrix_TFLOPs = measure_matrix_TFLOPs(dtype, *context.gemm(), stream)};
+  SuiteResult result{.dtype = dtype, .ceilings = measure_ceilings(dtype, *context.gemm(), stream)};
   for (const SuiteShape& shape : shapes) {
     LayerBenchmark benchmark{.config = {.model_dim = shape.model_dim,
                                         .hidden_dim = shape.hidden_dim,
@@ -45,13 +49,23 @@ SuiteResult run_suite(std::string_view name, DType dtype, RankContext& context,
     const PlanMeasurement training = benchmark_layer(benchmark, context).front();
     row.training_us = training.median_us;
     row.operations = training.operations;
+    row.output_error = training.output_error;
+    require<DeviceError>(
+        row.output_error <= output_error_limit(dtype),
+        "suite {}: the output of T {}, M {}, H {}, E {} is off by {:.1e} of its norm, allowed are {:.1e}",
+        name, shape.tokens, shape.model_dim, shape.hidden_dim, shape.experts, row.output_error,
+        output_error_limit(dtype));
     benchmark.training = false;
     row.forward_us = benchmark_layer(benchmark, context).front().median_us;
+    benchmark.graphs = true;
+    row.forward_graph_us = benchmark_layer(benchmark, context).front().median_us;
+    benchmark.training = true;
+    row.training_graph_us = benchmark_layer(benchmark, context).front().median_us;
     row.products_us = measure_expert_products_us(dtype, shape.experts, training.capacity, shape.model_dim,
                                                  shape.hidden_dim, *context.gemm(), stream);
     const double moved_us =
         4.0 * static_cast<double>(shape.tokens * shape.top_k * shape.model_dim * size_bytes(dtype)) /
-        result.copy_GBps * 1e-3;
+        result.ceilings.copy_GBps * 1e-3;
     row.forward_floor_us = row.products_us + moved_us;
     row.training_floor_us = 3 * (row.products_us + moved_us);
     result.rows.push_back(std::move(row));

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/device_ceilings.h"
 #include "runtime/layer_benchmark.h"
 
 namespace flex {
@@ -29,19 +30,25 @@ struct SuiteRow {
   double products_us = 0;  ///< the two batched products of the experts alone, at this capacity
   double forward_us = 0;
   double training_us = 0;
-  double forward_floor_us = 0;            ///< products + 4 T k M elements moved at the copy rate
-  double training_floor_us = 0;           ///< 3 products + 12 T k M elements
+  double forward_floor_us = 0;   ///< products + 4 T k M elements moved at the copy rate
+  double training_floor_us = 0;  ///< 3 products + 12 T k M elements
+  double forward_graph_us = 0;   ///< replayed as a CUDA graph
+  double training_graph_us = 0;
+  double output_error = 0;                ///< of sampled tokens, see sampled_output_error()
   std::vector<OperationTime> operations;  ///< of the training pass
 };
 
 struct SuiteResult {
   DType dtype;
-  double copy_GBps = 0;
-  double matrix_TFLOPs = 0;
+  DeviceCeilings ceilings;
   std::vector<SuiteRow> rows;
 };
 
-/// Runs the suite on one rank of a CUDA device. Blocking. @throws DeviceError on the CPU.
+/// Largest output_error of a row that is right: rounding of `dtype` (TF32 for fp32) through both products.
+[[nodiscard]] double output_error_limit(DType dtype);
+
+/// Runs the suite on one rank of a CUDA device. Blocking. @throws InputError on the CPU, DeviceError
+/// for a row whose output is wrong.
 [[nodiscard]] SuiteResult run_suite(std::string_view name, DType dtype, RankContext& context,
                                     const std::function<void(int, int)>& progress = {});
 

@@ -85,11 +85,35 @@ std::vector<SwitchingCost> measure_switching(const LayerBenchmark& benchmark, Ra
       times[1].push_back(switching.round_us(second, second));
       times[2].push_back(switching.round_us(first, second));
     }
-    result.push_back({.first = first,
+    result.push_back({.tokens = benchmark.num_tokens,
+                      .first = first,
                       .second = second,
                       .first_us = median(times[0]),
                       .second_us = median(times[1]),
                       .alternating_us = median(times[2])});
+  }
+  return result;
+}
+
+std::vector<SwitchingCost> run_switching_suite(DType dtype, RankContext& context,
+                                               const std::function<void(int, int)>& progress) {
+  constexpr std::array<std::int64_t, 2> kTokens = {512, 16384};
+  std::vector<SwitchingCost> result;
+  int done = 0;
+  for (const std::int64_t tokens : kTokens) {
+    LayerBenchmark benchmark{.config = {.model_dim = 1024,
+                                        .hidden_dim = 2048,
+                                        .num_experts = 8,
+                                        .dtype = dtype,
+                                        .activation = Activation::kRelu},
+                             .num_tokens = tokens,
+                             .top_k = 2,
+                             .repeats = 15};
+    for (const char* plan : {"r1 d1 linear", "r0 d1 linear", "r1 d2 linear", "r1 d4 linear"}) {
+      benchmark.plans.push_back({parse_plan(plan), parse_plan(plan)});
+    }
+    for (const SwitchingCost& cost : measure_switching(benchmark, context)) result.push_back(cost);
+    if (progress) progress(++done, static_cast<int>(kTokens.size()));
   }
   return result;
 }

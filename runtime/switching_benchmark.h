@@ -8,6 +8,7 @@ namespace flex {
 
 /// What it costs to change the plan between iterations, beside what the plans themselves take.
 struct SwitchingCost {
+  std::int64_t tokens = 0;
   PlanPair first, second;
   double first_us = 0;        ///< an iteration of many with the first plan
   double second_us = 0;       ///< ... with the second
@@ -21,5 +22,10 @@ struct SwitchingCost {
 /// Blocking. @throws InputError for fewer than two plans, or more than one rank.
 [[nodiscard]] std::vector<SwitchingCost> measure_switching(const LayerBenchmark& benchmark,
                                                            RankContext& context);
+
+/// The named suite `switching`: a layer of few tokens, where the host that queues the work is the limit, and
+/// one of many; forward and backward, every plan of one rank against the default. Blocking.
+[[nodiscard]] std::vector<SwitchingCost> run_switching_suite(
+    DType dtype, RankContext& context, const std::function<void(int, int)>& progress = {});
 
 }  // namespace flex
