@@ -4,7 +4,10 @@
 namespace flex {
 namespace {
 
-constexpr int kUnroll = 2;  // accesses of a thread in flight, of each choice
+constexpr int kUnroll = 2;  // accesses of a thread in flight, of each of two choices
+// Blocks on an SM that registers must suffice for.
+template <int kChoices>
+inline constexpr int kFewBlocksPerSm = kChoices == 1 ? 6 : 4;
 
 template <class T>
 struct GatherParams {
@@ -20,9 +23,8 @@ struct GatherParams {
   bool accumulate;
 };
 
-// kTogether choices at a time, so that the loads of all are on their way before the first sum.
-template <class T, int kWidth, bool kDots, int kTogether>
-__global__ void __launch_bounds__(kRowThreads, row_blocks_per_sm(kDots, kTogether == 1))
+template <class T, int kWidth, bool kDots>
+__global__ void __launch_bounds__(kRowThreads, row_blocks_per_sm(kDots, false))
     gather_kernel(const __grid_constant__ GatherParams<T> p) {
   using Access = Pack<T, kWidth>;
   using Raw = typename Access::Raw;
@@ -57,12 +59,13 @@ __global__ void __launch_bounds__(kRowThreads, row_blocks_per_sm(kDots, kTogethe
     for (int base = 0; base < top_k; base += kWarpSize) {
       if (top_k > kWarpSize) mine = read_choice<false>(p.choices, p.map, p.map, token, base + lane);
       const int num_choices = min(top_k - base, kWarpSize);
-      for (int choice = 0; choice < num_choices; choice += kTogether) {
-        Raw slot[kTogether][kUnroll];
-        float gate[kTogether];
-        bool kept[kTogether];
+      // Two choices at a time, so that the loads of both are on their way before the first sum.
+      for (int choice = 0; choice < num_choices; choice += 2) {
+        Raw slot[2][kUnroll];
+        float gate[2];
+        bool kept[2];
 #pragma unroll
-        for (int c = 0; c < kTogether; ++c) {
+        for (int c = 0; c < 2; ++c) {
           const int source = min(choice + c, kWarpSize - 1);
           const std::int64_t from = __shfl_sync(kFullWarp, mine.row, source);
           gate[c] = __shfl_sync(kFullWarp, mine.gate, source);
@@ -76,7 +79,7 @@ __global__ void __launch_bounds__(kRowThreads, row_blocks_per_sm(kDots, kTogethe
           }
         }
 #pragma unroll
-        for (int c = 0; c < kTogether; ++c) {
+        for (int c = 0; c < 2; ++c) {
           if (!kept[c]) continue;  // alike in the whole warp
           float dot = 0.0F;
 #pragma unroll
@@ -108,6 +111,69 @@ __global__ void __launch_bounds__(kRowThreads, row_blocks_per_sm(kDots, kTogethe
   }
 }
 
+// kChoices choices of a token and no dot products. Each lane looks up the choices for itself, all at once and
+// without shuffles, and keeps few registers, so that more warps hide the two reads that depend on each other.
+template <class T, int kWidth, int kChoices>
+__global__ void __launch_bounds__(kRowThreads, kFewBlocksPerSm<kChoices>)
+    gather_few_kernel(const __grid_constant__ GatherParams<T> p) {
+  using Access = Pack<T, kWidth>;
+  using Raw = typename Access::Raw;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int lanes = p.shape.lanes();
+  const std::int64_t token =
+      static_cast<std::int64_t>(blockIdx.x) * p.shape.rows_per_block() + (thread >> p.shape.log2_lanes);
+  if (token >= p.num_tokens) return;
+  const T* from[kChoices];
+  float gate[kChoices];
+#pragma unroll
+  for (int c = 0; c < kChoices; ++c) {
+    const std::int64_t place = token * kChoices + c;
+    const std::int64_t location = p.choices.locations[place];
+    const std::int64_t expert = p.choices.indices[place];
+    gate[c] = p.choices.gates == nullptr ? 1.0F : p.choices.gates[place];
+    from[c] = location < p.choices.capacity ? p.slots + p.map.row(expert, location) * p.model_dim : nullptr;
+  }
+  T* row = p.rows + token * p.model_dim;
+  for (int first = thread & (lanes - 1); first < p.shape.packs; first += lanes * kUnroll) {
+    Raw slot[kChoices][kUnroll];
+    Raw before[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int pack = first + u * lanes;
+      const bool inside = pack < p.shape.packs;
+#pragma unroll
+      for (int c = 0; c < kChoices; ++c) {
+        slot[c][u] = inside && from[c] != nullptr ? Access::load(from[c] + pack * kWidth) : Access::zero();
+      }
+      before[u] = inside && p.accumulate ? Access::load(row + pack * kWidth) : Access::zero();
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int pack = first + u * lanes;
+      float sum[kWidth];
+      Access::unpack(before[u], sum);
+#pragma unroll
+      for (int c = 0; c < kChoices; ++c) {
+        if (from[c] == nullptr)
+          continue;  // a dropped choice: not even a zero times an infinite gate is added
+        float values[kWidth];
+        Access::unpack(slot[c][u], values);
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i) sum[i] = fmaf(gate[c], values[i], sum[i]);
+      }
+      if (pack < p.shape.packs) Access::store(row + pack * kWidth, Access::pack(sum));
+    }
+  }
+}
+
+template <class T, int kWidth>
+auto gather_kernel_of(bool dots, int top_k) {
+  if (dots) return gather_kernel<T, kWidth, true>;
+  if (top_k == 1) return gather_few_kernel<T, kWidth, 1>;
+  if (top_k == 2) return gather_few_kernel<T, kWidth, 2>;
+  return gather_kernel<T, kWidth, false>;
+}
+
 template <class T, int kWidth>
 void launch_gather(const GatherRowsArgs& args, cudaStream_t stream) {
   const GatherParams<T> p = {.choices = choices_of(args),
@@ -123,9 +189,7 @@ void launch_gather(const GatherRowsArgs& args, cudaStream_t stream) {
   if (p.num_tokens == 0) return;
   const bool dots = args.dots.present();
   const std::size_t shared_bytes = dot_bytes(dots, p.choices.top_k);
-  const bool one = p.choices.top_k == 1;
-  auto* kernel = dots ? (one ? gather_kernel<T, kWidth, true, 1> : gather_kernel<T, kWidth, true, 2>)
-                      : (one ? gather_kernel<T, kWidth, false, 1> : gather_kernel<T, kWidth, false, 2>);
+  auto* kernel = gather_kernel_of<T, kWidth>(dots, p.choices.top_k);
   allow_shared_bytes(kernel, shared_bytes);
   kernel<<<grid_size(ceil_div<std::int64_t>(p.num_tokens, p.shape.rows_per_block())), kRowThreads,
            shared_bytes, stream>>>(p);
