@@ -2,10 +2,8 @@
 // FILE]
 //
 // The experts of the nine layers of the H200 table, relu: forward, and forward + backward, beside `bmm`, the
-// two plain batched products of the forward pass, which is the floor. Training writes relu's mask in its
-// forward pass (tfwd), from which dhidden's product (dh) takes the slope. Medians by CUDA events, the L2
-// flushed before each run, the algorithms tuned first, y checked on sampled rows. Exit status 1 if a check
-// fails.
+// two plain batched products of the forward pass, which is the floor. Medians by CUDA events, the L2 flushed
+// before each run, the algorithms tuned first, y checked on sampled rows. Exit status 1 if a check fails.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -28,28 +26,21 @@ struct Settings {
 };
 
 struct Result {
-  Timing bmm, forward, training_forward, backward_data, backward_weights, both;
+  Timing bmm, forward, backward_data, backward_weights, both;
   double fused_first_us = 0.0;   // fc1 with its epilogue, as the timed search saw it; 0: not supported
   double plain_first_us = 0.0;   // fc1 without
   double fused_second_us = 0.0;  // fc2 likewise
   double plain_second_us = 0.0;
-  double masked_first_us = 0.0;  // fc1 with bias, relu and its mask; 0: not supported
-  double sloped_us = 0.0;        // dhidden with the mask's slope; 0: not supported
-  double unsloped_us = 0.0;      // without
-  double sums_fused_us = 0.0;    // dfc1_w with the bias gradient as its epilogue; 0: not supported
+  double sums_fused_us = 0.0;  // dfc1_w with the bias gradient as its epilogue; 0: not supported
   double sums_plain_us = 0.0;
   double error = 0.0;
 };
 
-double searched_us(GemmAlgorithms& gemm, const GemmCall& call) {
-  gemm.tune_blocking(call);
-  return gemm.measured_us(call).value_or(0.0);
-}
-
 double searched_us(GemmAlgorithms& gemm, GemmCall call, GemmEpilogue epilogue, std::int64_t stride) {
   call.shape.epilogue = epilogue;
   call.shape.vector_stride = stride;
-  return searched_us(gemm, call);
+  gemm.tune_blocking(call);
+  return gemm.measured_us(call).value_or(0.0);
 }
 
 Result run_row(const FfnShape& shape, const Settings& settings, GemmAlgorithms& gemm, Stream& stream) {
@@ -60,7 +51,6 @@ Result run_row(const FfnShape& shape, const Settings& settings, GemmAlgorithms& 
     for (const GemmCall& call : problem.all_products()) gemm.tune_blocking(call);
     gemm.set_tune_unseen(true);
     expert_ffn(problem.forward(), stream);
-    expert_ffn(problem.training_forward(), stream);
     expert_ffn_backward_data(problem.backward_data(), stream);
     expert_ffn_backward_fc1(problem.backward_weights(), stream);
     expert_ffn_backward_fc2(problem.backward_weights(), stream);
@@ -68,11 +58,7 @@ Result run_row(const FfnShape& shape, const Settings& settings, GemmAlgorithms& 
     const std::vector<GemmCall> calls = problem.all_products();
     result.plain_first_us = gemm.measured_us(calls[0]).value_or(0.0);
     result.plain_second_us = gemm.measured_us(calls[1]).value_or(0.0);
-    result.unsloped_us = gemm.measured_us(calls[2]).value_or(0.0);
     result.sums_plain_us = gemm.measured_us(calls[4]).value_or(0.0);
-    const auto masked = problem.masked_products();
-    result.masked_first_us = searched_us(gemm, masked[0]);
-    result.sloped_us = searched_us(gemm, masked[1]);
     result.fused_first_us = searched_us(gemm, calls[0], GemmEpilogue::kReluBias, shape.hidden_dim);
     result.fused_second_us = searched_us(gemm, calls[1], GemmEpilogue::kBias, shape.model_dim);
     result.sums_fused_us = searched_us(gemm, calls[4], GemmEpilogue::kRowSumsA, shape.hidden_dim);
@@ -83,7 +69,6 @@ Result run_row(const FfnShape& shape, const Settings& settings, GemmAlgorithms& 
   result.error = problem.forward_error(all_rows) / problem.error_limit();
 
   result.forward = timer.time(stream, [&] { expert_ffn(problem.forward(), stream); });
-  result.training_forward = timer.time(stream, [&] { expert_ffn(problem.training_forward(), stream); });
   result.backward_data =
       timer.time(stream, [&] { expert_ffn_backward_data(problem.backward_data(), stream); });
   result.backward_weights = timer.time(stream, [&] {
@@ -91,7 +76,7 @@ Result run_row(const FfnShape& shape, const Settings& settings, GemmAlgorithms& 
     expert_ffn_backward_fc2(problem.backward_weights(), stream);
   });
   result.both = timer.time(stream, [&] {
-    expert_ffn(problem.training_forward(), stream);
+    expert_ffn(problem.forward(), stream);
     expert_ffn_backward_data(problem.backward_data(), stream);
     expert_ffn_backward_fc1(problem.backward_weights(), stream);
     expert_ffn_backward_fc2(problem.backward_weights(), stream);
@@ -115,7 +100,6 @@ nlohmann::json to_json(const TableRow& row, const Settings& settings, const Resu
           {"published_bmm_us", row.published_bmm_ms * 1e3},
           {"bmm", to_json(result.bmm)},
           {"forward", to_json(result.forward)},
-          {"training_forward", to_json(result.training_forward)},
           {"backward_data", to_json(result.backward_data)},
           {"backward_weights", to_json(result.backward_weights)},
           {"forward_and_backward", to_json(result.both)},
@@ -123,19 +107,15 @@ nlohmann::json to_json(const TableRow& row, const Settings& settings, const Resu
           {"first_product_plain_us", result.plain_first_us},
           {"second_product_fused_us", result.fused_second_us},
           {"second_product_plain_us", result.plain_second_us},
-          {"first_product_masked_us", result.masked_first_us},
-          {"dhidden_product_sloped_us", result.sloped_us},
-          {"dhidden_product_plain_us", result.unsloped_us},
           {"weight_product_fused_us", result.sums_fused_us},
           {"weight_product_plain_us", result.sums_plain_us},
           {"error_over_limit", result.error}};
 }
 
 void print_header() {
-  std::printf("%4s %24s %8s %8s %8s %6s %7s %8s %8s %8s %8s %6s %16s %16s %16s %16s %16s %6s\n", "row",
-              "L x R x M x F", "bmm_pub", "bmm ms", "fwd ms", "/bmm", "TFLOP/s", "tfwd ms", "bdata ms",
-              "bwght ms", "f+b ms", "/3bmm", "fc1 fused/plain", "fc1 masked/fused", "fc2 fused/plain",
-              "dh sloped/plain", "dW fused/plain", "error");
+  std::printf("%4s %24s %8s %8s %8s %6s %7s %8s %8s %8s %6s %16s %16s %16s %6s\n", "row", "L x R x M x F",
+              "bmm_pub", "bmm ms", "fwd ms", "/bmm", "TFLOP/s", "bdata ms", "bwght ms", "f+b ms", "/3bmm",
+              "fc1 fused/plain", "fc2 fused/plain", "dW fused/plain", "error");
 }
 
 void print_row(int number, const TableRow& row, const Result& result, double flop) {
@@ -145,17 +125,14 @@ void print_row(int number, const TableRow& row, const Result& result, double flo
     return fmt::format("{:.0f}/{:.0f}", fused_us, plain_us);
   };
   const double bmm_us = result.bmm.median_us;
-  std::printf(
-      "%4d %24s %8.3f %8.3f %8.3f %6.3f %7.1f %8.3f %8.3f %8.3f %8.3f %6.3f %16s %16s %16s %16s %16s %6.2f\n",
-      number, shape.c_str(), row.published_bmm_ms, bmm_us * 1e-3, result.forward.median_us * 1e-3,
-      result.forward.median_us / bmm_us, flop / result.forward.median_us * 1e-6,
-      result.training_forward.median_us * 1e-3, result.backward_data.median_us * 1e-3,
-      result.backward_weights.median_us * 1e-3, result.both.median_us * 1e-3,
-      result.both.median_us / (3.0 * bmm_us), pair(result.fused_first_us, result.plain_first_us).c_str(),
-      pair(result.masked_first_us, result.fused_first_us).c_str(),
-      pair(result.fused_second_us, result.plain_second_us).c_str(),
-      pair(result.sloped_us, result.unsloped_us).c_str(),
-      pair(result.sums_fused_us, result.sums_plain_us).c_str(), result.error);
+  std::printf("%4d %24s %8.3f %8.3f %8.3f %6.3f %7.1f %8.3f %8.3f %8.3f %6.3f %16s %16s %16s %6.2f\n", number,
+              shape.c_str(), row.published_bmm_ms, bmm_us * 1e-3, result.forward.median_us * 1e-3,
+              result.forward.median_us / bmm_us, flop / result.forward.median_us * 1e-6,
+              result.backward_data.median_us * 1e-3, result.backward_weights.median_us * 1e-3,
+              result.both.median_us * 1e-3, result.both.median_us / (3.0 * bmm_us),
+              pair(result.fused_first_us, result.plain_first_us).c_str(),
+              pair(result.fused_second_us, result.plain_second_us).c_str(),
+              pair(result.sums_fused_us, result.sums_plain_us).c_str(), result.error);
 }
 
 int run(const Settings& settings) {

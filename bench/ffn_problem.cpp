@@ -40,7 +40,6 @@ FfnProblem::FfnProblem(const FfnShape& shape, DType dtype, GemmAlgorithms& gemm,
   fc1_bias_ = input({l, f});
   fc2_bias_ = input({l, m});
   hidden_ = output({l, r, f});
-  relu_mask_ = Tensor(DType::kU8, {l, r, relu_mask_row_bytes(f)}, stream.device());
   y_ = output({l, r, m});
   dhidden_ = output({l, r, f});
   dx_ = output({l, r, m});
@@ -59,18 +58,11 @@ ExpertFfnArgs FfnProblem::forward() {
           .gemm = &gemm_};
 }
 
-ExpertFfnArgs FfnProblem::training_forward() {
-  ExpertFfnArgs args = forward();
-  args.relu_mask = relu_mask_;
-  return args;
-}
-
 ExpertFfnBackwardDataArgs FfnProblem::backward_data() {
   return {.activation = Activation::kRelu,
           .weights = {.fc1_w = fc1_w_, .fc2_w = fc2_w_, .fc1_bias = fc1_bias_, .fc2_bias = fc2_bias_},
           .dy = dy_,
           .hidden = hidden_,
-          .relu_mask = relu_mask_,
           .dhidden = dhidden_,
           .dx = dx_,
           .gemm = &gemm_};
@@ -98,22 +90,6 @@ std::vector<GemmCall> FfnProblem::all_products() {
           batched_call({.a = dhidden_, .b = fc1_w_, .d = dx_}),
           batched_call({.a = dhidden_, .b = x_, .transpose_a = true, .d = dfc1_w_}),
           batched_call({.a = hidden_, .b = dy_, .transpose_a = true, .d = dfc2_w_})};
-}
-
-std::array<GemmCall, 2> FfnProblem::masked_products() {
-  return {batched_call({.a = x_,
-                        .b = fc1_w_,
-                        .transpose_b = true,
-                        .d = hidden_,
-                        .epilogue = GemmEpilogue::kReluMaskBias,
-                        .bias = fc1_bias_,
-                        .mask = relu_mask_}),
-          batched_call({.a = dy_,
-                        .b = fc2_w_,
-                        .transpose_b = true,
-                        .d = dhidden_,
-                        .epilogue = GemmEpilogue::kReluSlope,
-                        .slope_mask = relu_mask_})};
 }
 
 double FfnProblem::forward_error(const std::vector<std::int64_t>& rows_per_expert) const {

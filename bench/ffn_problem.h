@@ -36,17 +36,12 @@ class FfnProblem {
   FfnProblem(const FfnShape& shape, DType dtype, GemmAlgorithms& gemm, Stream& stream);
 
   [[nodiscard]] ExpertFfnArgs forward();
-  /// The same with the relu mask that backward_data() reads.
-  [[nodiscard]] ExpertFfnArgs training_forward();
   [[nodiscard]] ExpertFfnBackwardDataArgs backward_data();
   [[nodiscard]] ExpertFfnBackwardWeightsArgs backward_weights();
   /// The products of the forward pass alone: x fc1_w^T into hidden, hidden fc2_w into y.
   [[nodiscard]] std::array<GemmCall, 2> plain_products();
   /// The six products of both passes without epilogues.
   [[nodiscard]] std::vector<GemmCall> all_products();
-  /// The first product of either pass with the mask: relu(x fc1_w^T + fc1_bias), and dy fc2_w^T with its
-  /// slope.
-  [[nodiscard]] std::array<GemmCall, 2> masked_products();
 
   /// Largest error of sampled rows of y, after a forward pass that was waited for, over the largest
   /// magnitude: against double on the host from the same rounded inputs. Rows `first_rows` (L) and up are
@@ -64,7 +59,6 @@ class FfnProblem {
   DType dtype_;
   GemmAlgorithms& gemm_;
   Tensor x_, dy_, fc1_w_, fc2_w_, fc1_bias_, fc2_bias_;
-  Tensor relu_mask_;
   Tensor hidden_, y_, dhidden_, dx_, dfc1_w_, dfc2_w_, dfc1_bias_, dfc2_bias_;
 };
 

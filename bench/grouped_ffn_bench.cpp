@@ -44,7 +44,6 @@ Pass time_grouped(FfnProblem& problem, GemmAlgorithms& gemm, const Counts& count
   auto forward = problem.forward();
   auto backward_data = problem.backward_data();
   auto backward_weights = problem.backward_weights();
-  backward_data.relu_mask = {};
   forward.gemm = backward_data.gemm = backward_weights.gemm = &gemm;
   const auto both = [&] {
     grouped_ffn(forward, counts, stream);
@@ -61,7 +60,7 @@ Pass time_grouped(FfnProblem& problem, GemmAlgorithms& gemm, const Counts& count
 
 Pass time_padded(FfnProblem& problem, GemmAlgorithms& gemm, DeviceTimer& timer, Stream& stream) {
   const auto both = [&] {
-    expert_ffn(problem.training_forward(), stream);
+    expert_ffn(problem.forward(), stream);
     expert_ffn_backward_data(problem.backward_data(), stream);
     expert_ffn_backward_fc1(problem.backward_weights(), stream);
     expert_ffn_backward_fc2(problem.backward_weights(), stream);

@@ -18,12 +18,6 @@ std::string_view name(GemmEpilogue epilogue) {
       return "row_sums_a";
     case GemmEpilogue::kColumnSumsB:
       return "column_sums_b";
-    case GemmEpilogue::kReluMask:
-      return "relu_mask";
-    case GemmEpilogue::kReluMaskBias:
-      return "relu_mask_bias";
-    case GemmEpilogue::kReluSlope:
-      return "relu_slope";
   }
   return "?";
 }

@@ -18,16 +18,13 @@ namespace flex {
 /// What is done to a product before it is stored, or taken from its operands on the way.
 enum class GemmEpilogue : std::uint8_t {
   kNone,
-  kBias,          ///< adds bias (n) to every row
-  kRelu,          ///< max(., 0)
-  kReluBias,      ///< adds bias (n) to every row, then max(., 0)
-  kRowSumsA,      ///< also sums[i] = sum over k of op(A)[i, k], (m): a bias gradient
-  kColumnSumsB,   ///< also sums[j] = sum over k of op(B)[k, j], (n): a bias gradient
-  kReluMask,      ///< kRelu, and sets bit j of the mask's row i where D[i, j] is positive
-  kReluMaskBias,  ///< kReluBias, and the mask
-  kReluSlope,     ///< zero where the mask's bit is not set: the gradient of kReluMask
+  kBias,         ///< adds bias (n) to every row
+  kRelu,         ///< max(., 0)
+  kReluBias,     ///< adds bias (n) to every row, then max(., 0)
+  kRowSumsA,     ///< also sums[i] = sum over k of op(A)[i, k], (m): a bias gradient
+  kColumnSumsB,  ///< also sums[j] = sum over k of op(B)[k, j], (n): a bias gradient
 };
-/// none, bias, relu, relu_bias, row_sums_a, column_sums_b, relu_mask, relu_mask_bias, relu_slope.
+/// none, bias, relu, relu_bias, row_sums_a, column_sums_b.
 [[nodiscard]] std::string_view name(GemmEpilogue epilogue);
 
 /// D = op(A) op(B), or D += with `accumulate`, for every member of a batch. Row-major; op(A) is (m, k), op(B)
@@ -47,9 +44,6 @@ struct GemmShape {
   std::int64_t stride_b = 0;
   std::int64_t stride_d = 0;
   std::int64_t vector_stride = 0;  ///< of bias or sums
-  /// Of the mask, a multiple of 16; bit j of a row is bit j % 8 of its byte j / 8.
-  std::int64_t mask_row_bytes = 0;
-  std::int64_t mask_stride = 0;  ///< bytes between members of the batch, a multiple of 16
   GemmEpilogue epilogue = GemmEpilogue::kNone;
   bool accumulate = false;
 
@@ -64,10 +58,8 @@ struct GemmCall {
   const void* a = nullptr;
   const void* b = nullptr;
   void* d = nullptr;
-  const void* bias = nullptr;        ///< kBias, kReluBias, kReluMaskBias
-  void* sums = nullptr;              ///< kRowSumsA, kColumnSumsB
-  void* mask = nullptr;              ///< kReluMask, kReluMaskBias
-  const void* slope_mask = nullptr;  ///< kReluSlope: what one of those two has written
+  const void* bias = nullptr;  ///< kBias, kReluBias
+  void* sums = nullptr;        ///< kRowSumsA, kColumnSumsB
 };
 
 /// The shapes that share an algorithm: `rows`, the stored rows of A, only count by their bucket.

@@ -21,13 +21,8 @@ std::uint32_t alignment_of(const void* data, std::int64_t batch, std::int64_t st
 }
 
 bool has_bias(GemmEpilogue epilogue) {
-  return epilogue == GemmEpilogue::kBias || epilogue == GemmEpilogue::kReluBias ||
-         epilogue == GemmEpilogue::kReluMaskBias;
+  return epilogue == GemmEpilogue::kBias || epilogue == GemmEpilogue::kReluBias;
 }
-bool writes_mask(GemmEpilogue epilogue) {
-  return epilogue == GemmEpilogue::kReluMask || epilogue == GemmEpilogue::kReluMaskBias;
-}
-bool has_mask(GemmEpilogue epilogue) { return writes_mask(epilogue) || epilogue == GemmEpilogue::kReluSlope; }
 bool has_sums(GemmEpilogue epilogue) {
   return epilogue == GemmEpilogue::kRowSumsA || epilogue == GemmEpilogue::kColumnSumsB;
 }
@@ -46,12 +41,6 @@ cublasLtEpilogue_t library_epilogue(GemmEpilogue epilogue) {
       return CUBLASLT_EPILOGUE_BGRADB;  // the library's B is our A
     case GemmEpilogue::kColumnSumsB:
       return CUBLASLT_EPILOGUE_BGRADA;
-    case GemmEpilogue::kReluMask:
-      return CUBLASLT_EPILOGUE_RELU_AUX;
-    case GemmEpilogue::kReluMaskBias:
-      return CUBLASLT_EPILOGUE_RELU_AUX_BIAS;
-    case GemmEpilogue::kReluSlope:
-      return CUBLASLT_EPILOGUE_DRELU;
   }
   return CUBLASLT_EPILOGUE_DEFAULT;
 }
@@ -127,9 +116,7 @@ GemmAlignments alignments_of(const GemmCall& call) {
   return {.a = alignment_of(call.a, shape.batch, shape.stride_a * element),
           .b = alignment_of(call.b, shape.batch, shape.stride_b * element),
           .d = alignment_of(call.d, shape.batch, shape.stride_d * element),
-          .vector = alignment_of(vector, shape.batch, shape.vector_stride * element),
-          .mask = alignment_of(writes_mask(shape.epilogue) ? call.mask : call.slope_mask, shape.batch,
-                               shape.mask_stride)};
+          .vector = alignment_of(vector, shape.batch, shape.vector_stride * element)};
 }
 
 GemmShape with_leading_dimensions(GemmShape shape) {
@@ -144,7 +131,6 @@ GemmFamily family_of(const GemmShape& shape, const GemmAlignments& alignments, b
   std::uint64_t bits = alignments.a | alignments.b | alignments.d | kVectorLoadBytes;
   bits |= static_cast<std::uint64_t>((shape.lda | shape.ldb | shape.ldd) * element);
   if (has_bias(shape.epilogue) || has_sums(shape.epilogue)) bits |= alignments.vector;
-  if (has_mask(shape.epilogue)) bits |= alignments.mask | static_cast<std::uint64_t>(shape.mask_row_bytes);
   return {.dtype = shape.dtype,
           .allow_tf32 = allow_tf32 && shape.dtype == DType::kF32,
           .transpose_a = shape.transpose_a,
@@ -161,9 +147,8 @@ GemmFamily family_of(const GemmShape& shape, const GemmAlignments& alignments, b
 std::size_t hash_of(const GemmShape& shape, const GemmAlignments& alignments) {
   return hash_values(static_cast<int>(shape.dtype), shape.transpose_a, shape.transpose_b, shape.m, shape.n,
                      shape.k, shape.batch, shape.lda, shape.ldb, shape.ldd, shape.stride_a, shape.stride_b,
-                     shape.stride_d, shape.vector_stride, shape.mask_row_bytes, shape.mask_stride,
-                     static_cast<int>(shape.epilogue), shape.accumulate, alignments.a, alignments.b,
-                     alignments.d, alignments.vector, alignments.mask);
+                     shape.stride_d, shape.vector_stride, static_cast<int>(shape.epilogue), shape.accumulate,
+                     alignments.a, alignments.b, alignments.d, alignments.vector);
 }
 
 std::size_t hash_of(const GemmFamily& family) {
@@ -188,14 +173,6 @@ GemmProduct::GemmProduct(const GemmShape& shape, const GemmAlignments& alignment
   if (has_bias(shape.epilogue) || has_sums(shape.epilogue)) {
     set(&operation_, CUBLASLT_MATMUL_DESC_BIAS_POINTER, address_with_alignment(alignments.vector), shape);
     if (shape.batch > 1) set(&operation_, CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, shape.vector_stride, shape);
-  }
-  if (has_mask(shape.epilogue)) {
-    constexpr std::int64_t kBits = 8;  // the library counts the mask's elements
-    set(&operation_, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, address_with_alignment(alignments.mask),
-        shape);
-    set(&operation_, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, shape.mask_row_bytes * kBits, shape);
-    if (shape.batch > 1)
-      set(&operation_, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE, shape.mask_stride * kBits, shape);
   }
   describe(&left_, shape, shape.transpose_b ? shape.n : shape.k, shape.transpose_b ? shape.k : shape.n,
            shape.ldb, shape.stride_b);
@@ -260,10 +237,6 @@ cublasStatus_t GemmProduct::launch(cublasLtHandle_t handle, const cublasLtMatmul
     set(&operation_, CUBLASLT_MATMUL_DESC_BIAS_POINTER, call.bias, shape_);
   } else if (has_sums(shape_.epilogue)) {
     set(&operation_, CUBLASLT_MATMUL_DESC_BIAS_POINTER, call.sums, shape_);
-  }
-  if (has_mask(shape_.epilogue)) {
-    const void* mask = writes_mask(shape_.epilogue) ? call.mask : call.slope_mask;
-    set(&operation_, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, mask, shape_);
   }
   const float one = 1.0F;
   const float beta = shape_.accumulate ? 1.0F : 0.0F;

@@ -17,7 +17,6 @@ struct GemmAlignments {
   std::uint32_t b = 0;
   std::uint32_t d = 0;
   std::uint32_t vector = 0;  ///< of bias or sums
-  std::uint32_t mask = 0;
   friend bool operator==(const GemmAlignments&, const GemmAlignments&) = default;
 };
 [[nodiscard]] GemmAlignments alignments_of(const GemmCall& call);

@@ -65,7 +65,6 @@ class Bench {
         b_(device, b_count(product.shape()) * size_bytes(product.shape().dtype)),
         d_(device, d_count(product.shape()) * size_bytes(product.shape().dtype)),
         vector_(device, vector_count(product.shape()) * size_bytes(product.shape().dtype)),
-        mask_(device, mask_bytes(product.shape())),
         flush_bytes_(2 * l2_bytes(device)),
         flush_(device, flush_bytes_) {
     const GemmShape& shape = product.shape();
@@ -73,16 +72,12 @@ class Bench {
     fill_uniform_cuda(b_.data(), shape.dtype, b_count(shape), kSeed + 1, stream_.native());
     fill_uniform_cuda(d_.data(), shape.dtype, d_count(shape), kSeed + 2, stream_.native());
     fill_uniform_cuda(vector_.data(), shape.dtype, vector_count(shape), kSeed + 3, stream_.native());
-    fill_uniform_cuda(mask_.data(), DType::kF32, mask_bytes(shape) / size_bytes(DType::kF32), kSeed + 4,
-                      stream_.native());
     call_ = {.shape = shape,
              .a = a_.data(),
              .b = b_.data(),
              .d = d_.data(),
              .bias = vector_.data(),
-             .sums = vector_.data(),
-             .mask = mask_.data(),
-             .slope_mask = mask_.data()};
+             .sums = vector_.data()};
   }
 
   // One run; infinite if the library refuses to launch the algorithm after all.
@@ -112,9 +107,6 @@ class Bench {
   static std::int64_t vector_count(const GemmShape& s) {
     return span_of(1, std::max(s.m, s.n), 0, s.batch, s.vector_stride);
   }
-  static std::int64_t mask_bytes(const GemmShape& s) {
-    return span_of(s.m, s.mask_row_bytes, s.mask_row_bytes, s.batch, s.mask_stride);
-  }
   static std::int64_t l2_bytes(Device device) {
     int bytes = 0;
     FLEX_CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, device.index));
@@ -126,7 +118,7 @@ class Bench {
   Stream stream_;
   DeviceBytes scratch_;
   GemmWorkspace workspace_;
-  DeviceBytes a_, b_, d_, vector_, mask_;
+  DeviceBytes a_, b_, d_, vector_;
   std::int64_t flush_bytes_;
   DeviceBytes flush_;
   TimingEvent begin_, end_;

@@ -33,14 +33,6 @@ struct ActivateBackwardArgs {
 };
 void activate_backward_cuda(const ActivateBackwardArgs& args, Stream& stream);
 
-struct ReluMaskArgs {
-  ConstTensorView hidden;
-  TensorView mask;  ///< (L, R, B) u8: bit j % 8 of byte j / 8 of a row tells if hidden's column j is
-                    ///< positive; bits from F on in the last byte are zero, bytes behind it are left alone
-};
-/// What the product's own epilogue writes where the library has one.
-void relu_mask_cuda(const ReluMaskArgs& args, Stream& stream);
-
 struct AddBiasArgs {
   TensorView y;          ///< (L, R, M)
   ConstTensorView bias;  ///< (L, B)

@@ -85,14 +85,6 @@ void check_activated(const ArgumentCheck& check, FfnKind kind, Activation activa
   check.strided("activated", view, dtype, hidden);
 }
 
-void check_relu_mask(const ArgumentCheck& check, FfnKind kind, Activation activation,
-                     const ConstTensorView& view, const FfnSizes& sizes) {
-  if (!view.present()) return;
-  if (!keeps_activated(kind, activation)) check.require_absent("relu_mask", view, "without relu");
-  check.strided("relu_mask", view, DType::kU8,
-                {sizes.experts, sizes.rows, relu_mask_row_bytes(sizes.hidden_dim)});
-}
-
 void check_gemm(const ArgumentCheck& check, const GemmAlgorithms* gemm, Device device) {
   if (device.is_cpu()) return;
   require(gemm != nullptr, "{}: gemm is missing; on CUDA it chooses the matrix products' algorithms",
@@ -118,7 +110,6 @@ void check_expert_ffn(std::string_view kernel, const ExpertFfnArgs& args, Device
   check.strided("hidden", args.hidden, dtype, hidden);
   check_activated(check, args.kind, args.activation, args.activated, dtype, hidden);
   check_up(check, args.kind, "up", args.up, dtype, sizes);
-  check_relu_mask(check, args.kind, args.activation, args.relu_mask, sizes);
   check.strided("y", args.y, dtype, rows);
   check_gemm(check, args.gemm, device);
 }
@@ -133,7 +124,6 @@ void check_expert_ffn(std::string_view kernel, const ExpertFfnBackwardDataArgs& 
   check.strided("dy", args.dy, dtype, rows);
   check_parameters(check, args.kind, args.weights, 0, dtype, sizes);
   check.strided("hidden", args.hidden, dtype, hidden);
-  check_relu_mask(check, args.kind, args.activation, args.relu_mask, sizes);
   check.strided("dhidden", args.dhidden, dtype, hidden);
   check_up(check, args.kind, "up", args.up, dtype, sizes);
   check_up(check, args.kind, "dup", args.dup, dtype, sizes);

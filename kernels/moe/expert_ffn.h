@@ -40,12 +40,6 @@ enum class FfnKind : std::uint8_t {
   return std::clamp(model_dim - begin, std::int64_t{0}, columns);
 }
 
-/// Bytes of one row of a relu mask: a bit per hidden column, filled up to what cuBLASLt wants of its rows.
-[[nodiscard]] constexpr std::int64_t relu_mask_row_bytes(std::int64_t hidden_dim) {
-  constexpr std::int64_t kRowBits = 128;
-  return (hidden_dim + kRowBits - 1) / kRowBits * (kRowBits / 8);
-}
-
 /// Weights of the L experts, or of a hidden slice of them. `View` is ConstTensorView for parameters,
 /// TensorView for gradients. Biases may be left out.
 template <class View>
@@ -69,11 +63,7 @@ struct ExpertFfnArgs {
   TensorView up{};    ///< (L, R, F) out: x w2^T, only when gated
   TensorView activated{};  ///< (L, R, F) out: what multiplies fc2_w; may be `hidden` itself when nothing is
                            ///< kept. With relu (standard) `hidden` is that already: not used, may be left out
-  /// (L, R, relu_mask_row_bytes(F)) u8 out, optional, only with relu (standard): the signs of `hidden`, from
-  /// which backward_data takes the slope without a pass over `hidden`. The CPU has no use for it and ignores
-  /// it.
-  TensorView relu_mask{};
-  TensorView y;                    ///< (L, R, M)
+  TensorView y;            ///< (L, R, M)
   GemmAlgorithms* gemm = nullptr;  ///< CUDA only: chooses the matrix products' algorithms
 };
 void expert_ffn(const ExpertFfnArgs& args, Stream& stream);
@@ -82,13 +72,12 @@ struct ExpertFfnBackwardDataArgs {
   FfnKind kind = FfnKind::kStandard;
   Activation activation = Activation::kGelu;
   ExpertParameters<ConstTensorView> weights;
-  ConstTensorView dy;           ///< (L, R, M)
-  ConstTensorView hidden;       ///< (L, R, F) from the forward pass
-  ConstTensorView up{};         ///< (L, R, F), only when gated
-  ConstTensorView relu_mask{};  ///< from the forward pass, of the same rows; may be left out
-  TensorView dhidden;           ///< (L, R, F) out: gradient of `hidden`; needed by the weight gradients
-  TensorView dup{};             ///< (L, R, F) out, only when gated; may be the memory of `up`
-  TensorView dx;                ///< (L, R, M) out; may be the memory of `dy`
+  ConstTensorView dy;      ///< (L, R, M)
+  ConstTensorView hidden;  ///< (L, R, F) from the forward pass
+  ConstTensorView up{};    ///< (L, R, F), only when gated
+  TensorView dhidden;      ///< (L, R, F) out: gradient of `hidden`; needed by the weight gradients
+  TensorView dup{};        ///< (L, R, F) out, only when gated; may be the memory of `up`
+  TensorView dx;           ///< (L, R, M) out; may be the memory of `dy`
   /// (L, Q, F) scratch, Q >= 1, optional: gradients by the activated values pass through it Q rows at a time.
   /// With it `dhidden` may be the memory of `hidden`.
   TensorView tile{};

@@ -27,33 +27,23 @@ ConstTensorView first_layer(const ExpertFfnArgs& args, ExpertProducts& products,
   } else {
     fused.epilogue = bias.present() ? GemmEpilogue::kBias : GemmEpilogue::kNone;
   }
-  if (args.relu_mask.present()) {
-    ExpertProduct masking = fused;
-    masking.epilogue = bias.present() ? GemmEpilogue::kReluMaskBias : GemmEpilogue::kReluMask;
-    masking.mask = args.relu_mask;
-    if (products.prefers_fused(masking, fused, args.hidden.bytes()).value_or(true)) {
-      products.run(masking);
-      return activated;
-    }
-  }
   if (products.run_if_supported(fused)) {
     // The library's gelu is the tanh approximation, and it has no silu: those are ours.
     if (!relu)
       activate_cuda(
           {.activation = args.activation, .hidden = args.hidden, .activated = activated, .counts = counts},
           stream);
-  } else {
-    products.run(product);
-    const bool keeps_hidden = !relu && bias.present() && activated.data != args.hidden.data;
-    activate_cuda({.activation = args.activation,
-                   .hidden = args.hidden,
-                   .bias = bias,
-                   .biased = keeps_hidden ? args.hidden : TensorView{},
-                   .activated = activated,
-                   .counts = counts},
-                  stream);
+    return activated;
   }
-  if (args.relu_mask.present()) relu_mask_cuda({.hidden = args.hidden, .mask = args.relu_mask}, stream);
+  products.run(product);
+  const bool keeps_hidden = !relu && bias.present() && activated.data != args.hidden.data;
+  activate_cuda({.activation = args.activation,
+                 .hidden = args.hidden,
+                 .bias = bias,
+                 .biased = keeps_hidden ? args.hidden : TensorView{},
+                 .activated = activated,
+                 .counts = counts},
+                stream);
   return activated;
 }
 
@@ -87,20 +77,6 @@ void hidden_gradient(const ExpertFfnBackwardDataArgs& args, std::int64_t begin, 
                           .dup = part(args.dup),
                           .counts = rest},
                          stream);
-}
-
-// The same of all rows with relu's slope in the product's epilogue, if that is not slower than a pass.
-bool sloped_by_mask(const ExpertFfnBackwardDataArgs& args, Counts counts, Stream& stream) {
-  ExpertProducts products(*args.gemm, counts, stream);
-  const ExpertProduct plain = {.a = args.dy, .b = args.weights.fc2_w, .transpose_b = true, .d = args.dhidden};
-  ExpertProduct sloped = plain;
-  sloped.epilogue = GemmEpilogue::kReluSlope;
-  sloped.slope_mask = args.relu_mask;
-  constexpr std::int64_t kPassTensors = 3;  // reads hidden and dhidden, writes dhidden
-  if (!products.prefers_fused(sloped, plain, kPassTensors * args.dhidden.bytes()).value_or(true))
-    return false;
-  products.run(sloped);
-  return true;
 }
 
 struct BiasSums {
@@ -164,9 +140,7 @@ void grouped_ffn_cuda(const ExpertFfnArgs& args, Counts counts, Stream& stream) 
 
 void grouped_ffn_backward_data_cuda(const ExpertFfnBackwardDataArgs& args, Counts counts, Stream& stream) {
   if (args.dx.num_elements() == 0) return;
-  if (args.relu_mask.present() && sloped_by_mask(args, counts, stream)) {
-    // dhidden is complete
-  } else if (args.tile.present()) {
+  if (args.tile.present()) {
     const std::int64_t step = args.tile.size(1);
     for (std::int64_t begin = 0; begin < args.dy.size(1); begin += step) {
       hidden_gradient(args, begin, std::min(step, args.dy.size(1) - begin), counts, stream);

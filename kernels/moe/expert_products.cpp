@@ -15,7 +15,6 @@ std::int64_t vector_stride(const ExpertProduct& product) {
 }  // namespace
 
 GemmCall batched_call(const ExpertProduct& product) {
-  const ConstTensorView mask = product.mask.present() ? ConstTensorView(product.mask) : product.slope_mask;
   const std::int64_t a_rows = product.a.size(1);
   const std::int64_t a_columns = product.a.size(2);
   GemmCall call;
@@ -33,8 +32,6 @@ GemmCall batched_call(const ExpertProduct& product) {
                 .stride_b = product.b.outer_stride,
                 .stride_d = product.d.outer_stride,
                 .vector_stride = vector_stride(product),
-                .mask_row_bytes = mask.present() ? mask.size(2) : 0,
-                .mask_stride = mask.outer_stride,
                 .epilogue = product.epilogue,
                 .accumulate = product.accumulate};
   call.a = product.a.data;
@@ -42,8 +39,6 @@ GemmCall batched_call(const ExpertProduct& product) {
   call.d = product.d.data;
   call.bias = product.bias.data;
   call.sums = product.sums.data;
-  call.mask = product.mask.data;
-  call.slope_mask = product.slope_mask.data;
   return call;
 }
 

@@ -18,10 +18,8 @@ struct ExpertProduct {
   bool transpose_b = false;
   TensorView d;
   GemmEpilogue epilogue = GemmEpilogue::kNone;
-  ConstTensorView bias{};        ///< (L, at least the columns of d)
-  TensorView sums{};             ///< (L, rows of d for kRowSumsA, columns of d for kColumnSumsB)
-  TensorView mask{};             ///< (L, R, bytes of a row) u8, for kReluMask and kReluMaskBias
-  ConstTensorView slope_mask{};  ///< the same for kReluSlope
+  ConstTensorView bias{};  ///< (L, at least the columns of d)
+  TensorView sums{};       ///< (L, rows of d for kRowSumsA, columns of d for kColumnSumsB)
   bool accumulate = false;
 };
 

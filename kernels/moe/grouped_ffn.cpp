@@ -17,17 +17,11 @@ void check_counts(std::string_view kernel, Counts counts, const ConstTensorView&
   }
 }
 
-// The mask is written and read by batched products only.
-void check_no_mask(std::string_view kernel, const ConstTensorView& relu_mask) {
-  require(!relu_mask.present(), "{}: relu_mask is given, but has no use with rows_per_expert", kernel);
-}
-
 }  // namespace
 
 void grouped_ffn(const ExpertFfnArgs& args, Counts rows_per_expert, Stream& stream) {
   check_expert_ffn("grouped_ffn", args, stream.device());
   check_counts("grouped_ffn", rows_per_expert, args.x);
-  check_no_mask("grouped_ffn", args.relu_mask);
 #ifdef FLEX_HAS_CUDA
   if (stream.device().is_cuda()) return grouped_ffn_cuda(args, rows_per_expert, stream);
 #endif
@@ -39,7 +33,6 @@ void grouped_ffn_backward_data(const ExpertFfnBackwardDataArgs& args, Counts row
                                Stream& stream) {
   check_expert_ffn("grouped_ffn_backward_data", args, stream.device());
   check_counts("grouped_ffn_backward_data", rows_per_expert, args.dy);
-  check_no_mask("grouped_ffn_backward_data", args.relu_mask);
 #ifdef FLEX_HAS_CUDA
   if (stream.device().is_cuda()) return grouped_ffn_backward_data_cuda(args, rows_per_expert, stream);
 #endif

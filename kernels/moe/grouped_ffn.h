@@ -7,8 +7,7 @@
 
 /// The experts of expert_ffn.h over the rows that are really there: of expert e, the first
 /// rows_per_expert[e] of the R rows of every view. The rows behind them are neither read nor written, so that
-/// the work follows the routing and not the fullest expert. Everything else as in expert_ffn.h, but that
-/// there is no relu_mask.
+/// the work follows the routing and not the fullest expert. Everything else as in expert_ffn.h.
 ///
 /// `rows_per_expert` (L) lies on the host and must stay as it is until the work has run on a CPU stream; a
 /// CUDA stream has done with it when the call returns. Counts change the work that is queued: not for graph

@@ -160,57 +160,6 @@ TEST_F(GemmAlgorithmsTest, SumsOfOperandsMatchDoubleWhereTheLibraryHasThem) {
   }
 }
 
-TEST_F(GemmAlgorithmsTest, MasksTellSignsAndGiveSlopesWhereTheLibraryHasThem) {
-  constexpr std::int64_t kRows = 96;
-  constexpr std::int64_t kColumns = 136;
-  constexpr std::int64_t kRowBytes = 32;  // 136 bits, filled up to a multiple of 128
-  for (const DType dtype : kDTypes) {
-    for (const std::int64_t batch : {1, 4}) {
-      GemmShape shape{.dtype = dtype,
-                      .transpose_b = true,
-                      .m = kRows,
-                      .n = kColumns,
-                      .k = 64,
-                      .batch = batch,
-                      .mask_row_bytes = kRowBytes,
-                      .mask_stride = kRows * kRowBytes,
-                      .epilogue = GemmEpilogue::kReluMaskBias};
-      GemmCase forward(shape);
-      shape.epilogue = GemmEpilogue::kReluSlope;
-      GemmCase backward(shape);
-      const std::vector<double> plain = [&] {
-        shape.epilogue = GemmEpilogue::kNone;
-        return GemmCase(shape).expected();
-      }();
-      const std::vector<double> expected = forward.expected();
-      Tensor mask(DType::kU8, {batch, kRows, kRowBytes}, device());
-      GemmCall forward_call = forward.call();
-      forward_call.mask = mask.view().data;
-      GemmCall backward_call = backward.call();
-      backward_call.slope_mask = mask.view().data;
-      if (!gemm().run_if_supported(forward_call, stream()) ||
-          !gemm().run_if_supported(backward_call, stream())) {
-        RecordProperty(to_string(forward.shape), "not supported");
-        continue;
-      }
-      wait();
-      EXPECT_TRUE(close(values_of(forward.d), expected, forward.tolerance())) << to_string(forward.shape);
-      const std::vector<double> positive = values_of(forward.d);
-      const std::vector<double> bytes = values_of(mask);
-      std::vector<double> sloped;
-      for (std::int64_t row = 0; row < batch * kRows; ++row) {
-        for (std::int64_t c = 0; c < kColumns; ++c) {
-          const auto i = static_cast<std::size_t>(row * kColumns + c);
-          const auto byte = static_cast<unsigned>(bytes[static_cast<std::size_t>(row * kRowBytes + c / 8)]);
-          ASSERT_EQ((byte >> (c % 8)) & 1U, positive[i] > 0.0 ? 1U : 0U) << row << ", " << c;
-          sloped.push_back(positive[i] > 0.0 ? plain[i] : 0.0);
-        }
-      }
-      EXPECT_TRUE(close(values_of(backward.d), sloped, backward.tolerance())) << to_string(backward.shape);
-    }
-  }
-}
-
 // The test of a choice needs two measured products, whose times it does not know.
 TEST_F(GemmAlgorithmsTest, FusedIsPreferredByTheTimeThatItSaves) {
   GemmCase plain({.dtype = DType::kBF16, .transpose_b = true, .m = 256, .n = 256, .k = 256});

@@ -1,4 +1,3 @@
-#include <array>
 #include <cmath>
 
 #include "kernels/gemm_scratch.h"
@@ -62,7 +61,7 @@ class ExpertFfnCuda : public ::testing::TestWithParam<Problem> {
 // All tensors of a problem, inputs uniform in [-1, 1).
 struct Layer {
   Tensor x, dy, fc1_w, fc2_w, fc1_bias, fc2_bias;
-  Tensor hidden, relu_mask, y, dhidden, dx, dfc1_w, dfc2_w, dfc1_bias, dfc2_bias;
+  Tensor hidden, y, dhidden, dx, dfc1_w, dfc2_w, dfc1_bias, dfc2_bias;
 
   Layer(const Problem& p, Stream& stream) {
     const Device device = stream.device();
@@ -82,7 +81,6 @@ struct Layer {
     fc1_bias = input({p.experts, p.hidden_dim});
     fc2_bias = input({p.experts, p.model_dim});
     hidden = output({p.experts, p.rows, p.hidden_dim});
-    relu_mask = Tensor(DType::kU8, {p.experts, p.rows, relu_mask_row_bytes(p.hidden_dim)}, device);
     y = output({p.experts, p.rows, p.model_dim});
     dhidden = output({p.experts, p.rows, p.hidden_dim});
     dx = output({p.experts, p.rows, p.model_dim});
@@ -92,34 +90,32 @@ struct Layer {
     dfc2_bias = output({p.experts, p.model_dim});
   }
 
-  // Whole passes; with a mask, hidden's signs go from one to the other as bits.
-  void run(Stream& stream, bool masked, GemmAlgorithms* gemm) {
-    run_forward(stream, masked, gemm);
-    run_backward_data(stream, masked, gemm);
+  // Whole passes.
+  void run(Stream& stream, GemmAlgorithms* gemm) {
+    run_forward(stream, gemm);
+    run_backward_data(stream, gemm);
     run_backward_weights(stream, gemm);
     stream.synchronize_blocking();
   }
-  void run(Stream& stream) { run(stream, false, test_gemm(stream.device())); }
+  void run(Stream& stream) { run(stream, test_gemm(stream.device())); }
 
   [[nodiscard]] ExpertParameters<ConstTensorView> weights() const {
     return {.fc1_w = fc1_w, .fc2_w = fc2_w, .fc1_bias = fc1_bias, .fc2_bias = fc2_bias};
   }
-  void run_forward(Stream& stream, bool masked, GemmAlgorithms* gemm) {
+  void run_forward(Stream& stream, GemmAlgorithms* gemm) {
     expert_ffn({.activation = Activation::kRelu,
                 .weights = weights(),
                 .x = x,
                 .hidden = hidden,
-                .relu_mask = masked ? relu_mask.view() : TensorView{},
                 .y = y,
                 .gemm = gemm},
                stream);
   }
-  void run_backward_data(Stream& stream, bool masked, GemmAlgorithms* gemm) {
+  void run_backward_data(Stream& stream, GemmAlgorithms* gemm) {
     expert_ffn_backward_data({.activation = Activation::kRelu,
                               .weights = weights(),
                               .dy = dy,
                               .hidden = hidden,
-                              .relu_mask = masked ? relu_mask.view() : TensorView{},
                               .dhidden = dhidden,
                               .dx = dx,
                               .gemm = gemm},
@@ -239,13 +235,6 @@ TEST_P(ExpertFfnCuda, MatchesDoubleOnSamples) {
   expect_double(GetParam(), layer);
 }
 
-TEST_P(ExpertFfnCuda, WithAMaskMatchesDoubleOnSamples) {
-  Stream stream(Device::cuda(0));
-  Layer layer(GetParam(), stream);
-  layer.run(stream, true, test_gemm(stream.device()));
-  expect_double(GetParam(), layer);
-}
-
 // Tuned, epilogues are taken or not by their times.
 TEST(ExpertFfnCudaTuned, MatchesDoubleOnSamples) {
   FLEX_SKIP_WITHOUT_CUDA();
@@ -255,76 +244,20 @@ TEST(ExpertFfnCudaTuned, MatchesDoubleOnSamples) {
     const Problem p = {dtype, 32, 490, 512, 2048};
     Layer layer(p, stream);
     gemm.set_tune_unseen(true);
-    layer.run(stream, true, &gemm);
+    layer.run(stream, &gemm);
     expect_double(p, layer);
     gemm.set_tune_unseen(false);
-    layer.run(stream, true, &gemm);
+    layer.run(stream, &gemm);
     expect_double(p, layer);
     const Sample all = {0, p.hidden_dim, 0, p.model_dim};
     const std::vector<double> dfc1_w = sampled(layer.dfc1_w, all);
     const std::vector<double> dfc1_bias = values_of(layer.dfc1_bias);
     const std::vector<double> dfc2_bias = values_of(layer.dfc2_bias);
-    layer.run(stream, true, &gemm);
+    layer.run(stream, &gemm);
     EXPECT_EQ(sampled(layer.dfc1_w, all), dfc1_w);
     EXPECT_EQ(values_of(layer.dfc1_bias), dfc1_bias);
     EXPECT_EQ(values_of(layer.dfc2_bias), dfc2_bias);
   }
-}
-
-// Whoever writes the mask, the product's epilogue or the kernel that stands in for it, the bits lie alike:
-// one may write for the other's reader, and chunks of rows for other chunks.
-TEST_P(ExpertFfnCuda, MaskTellsTheSignsOfHidden) {
-  const Problem& p = GetParam();
-  Stream stream(Device::cuda(0));
-  Layer layer(p, stream);
-  layer.run_forward(stream, true, test_gemm(stream.device()));
-  stream.synchronize_blocking();
-  Tensor hidden(p.dtype, layer.hidden.shape());
-  Tensor mask(DType::kU8, layer.relu_mask.shape());
-  copy_blocking(hidden, layer.hidden);
-  copy_blocking(mask, layer.relu_mask);
-  std::int64_t different = 0;
-  std::int64_t positive = 0;
-  for (std::int64_t row = 0; row < p.experts * p.rows; ++row) {
-    for (std::int64_t c = 0; c < p.hidden_dim; ++c) {
-      const bool is_positive = load_value(hidden.view().data, row * p.hidden_dim + c, p.dtype) > 0.0;
-      const unsigned byte = mask.as<std::uint8_t>()[row * mask.shape()[2] + c / 8];
-      positive += is_positive ? 1 : 0;
-      if (((byte >> (c % 8)) & 1U) != (is_positive ? 1U : 0U)) ++different;
-    }
-  }
-  EXPECT_EQ(different, 0) << "of " << hidden.num_elements() << ", " << positive << " positive";
-}
-
-// The same hidden rows, with and without the mask, and in other chunks than the forward pass's.
-TEST_P(ExpertFfnCuda, MaskGivesTheGradientOfHidden) {
-  const Problem& p = GetParam();
-  Stream stream(Device::cuda(0));
-  GemmAlgorithms* gemm = test_gemm(stream.device());
-  Layer layer(p, stream);
-  layer.run_forward(stream, true, gemm);
-  layer.run_backward_data(stream, false, gemm);
-  stream.synchronize_blocking();
-  const Sample some_rows = {p.rows - kSample, kSample, 0, p.hidden_dim};
-  const std::vector<double> unmasked = sampled(layer.dhidden, some_rows);
-  const std::int64_t first_chunk = p.rows / 3;
-  for (const auto& [begin, rows] :
-       {std::array{std::int64_t{0}, first_chunk}, std::array{first_chunk, p.rows - first_chunk}}) {
-    expert_ffn_backward_data({.activation = Activation::kRelu,
-                              .weights = layer.weights(),
-                              .dy = layer.dy.view().narrowed(begin, rows),
-                              .hidden = layer.hidden.view().narrowed(begin, rows),
-                              .relu_mask = layer.relu_mask.view().narrowed(begin, rows),
-                              .dhidden = layer.dhidden.view().narrowed(begin, rows),
-                              .dx = layer.dx.view().narrowed(begin, rows),
-                              .gemm = gemm},
-                             stream);
-  }
-  stream.synchronize_blocking();
-  const std::vector<double> masked = sampled(layer.dhidden, some_rows);
-  EXPECT_LT(relative_norm(masked, unmasked), forward_limit(p.dtype));
-  for (std::size_t i = 0; i < masked.size(); ++i)
-    ASSERT_EQ(masked[i] == 0.0, unmasked[i] == 0.0) << "element " << i;
 }
 
 TEST_P(ExpertFfnCuda, RepeatGivesEqualBits) {
@@ -333,11 +266,11 @@ TEST_P(ExpertFfnCuda, RepeatGivesEqualBits) {
   Layer layer(p, stream);
   const Sample all = {0, p.hidden_dim, 0, p.model_dim};
   GemmAlgorithms* gemm = test_gemm(stream.device());
-  layer.run(stream, true, gemm);
+  layer.run(stream, gemm);
   const auto dfc1_w = sampled(layer.dfc1_w, all);
   const auto dfc1_bias = values_of(layer.dfc1_bias);
   const auto y = sampled(layer.y, {0, p.rows, 0, p.model_dim});
-  layer.run(stream, true, gemm);
+  layer.run(stream, gemm);
   EXPECT_EQ(sampled(layer.dfc1_w, all), dfc1_w);
   EXPECT_EQ(values_of(layer.dfc1_bias), dfc1_bias);
   EXPECT_EQ(sampled(layer.y, {0, p.rows, 0, p.model_dim}), y);

@@ -232,16 +232,6 @@ TEST_P(ExpertFfn, SaysWhatIsWrong) {
             "expert_ffn: fc1_w is missing, expected (2, 0, 7)");
   EXPECT_EQ(text([](ExpertFfnArgs& a) { a.weights.up_w = a.weights.fc1_w; }),
             "expert_ffn: up_w is given, but has no use in standard experts");
-  Tensor mask = bytes(2 * 5 * 16);
-  EXPECT_EQ(text([&](ExpertFfnArgs& a) {
-              a.relu_mask = mask.view().reshaped({2, 5, 16});
-            }),
-            "expert_ffn: relu_mask is given, but has no use without relu");
-  EXPECT_EQ(text([&](ExpertFfnArgs& a) {
-              a.activation = Activation::kRelu;
-              a.relu_mask = mask.view().reshaped({2, 40, 2});
-            }),
-            "expert_ffn: relu_mask is (2, 40, 2), expected (2, 5, 16)");
   EXPECT_EQ(text([](ExpertFfnArgs& a) { a.up = a.hidden; }),
             "expert_ffn: up is given, but has no use in standard experts");
   EXPECT_EQ(text([](ExpertFfnArgs& a) {
