@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# bench/gpu_check.sh [OUTPUT_FOLDER]: builds on a GPU host and runs the GPU's tests, the suite of shapes with its floors, the memory of
-# one layer beside the einsum baseline, uneven routing and the sanitizers; a short table last, JSON in the folder. Packages that the host lacks may lie under .gpu-deps.
+# bench/gpu_check.sh [OUTPUT_FOLDER] [tests|bench|all]: builds on a GPU host, and runs the GPU's tests and the sanitizers, or the suites and
+# uneven routing, or both: a line for each test, JSON of the suites in the folder. Packages that the host lacks may lie under .gpu-deps.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-build/gpu_results}
@@ -31,6 +31,8 @@ run_tests() {
   check products 100 $test/kernels/flex_kernels_ffn_cuda_test
   check memcheck 90 compute-sanitizer --tool memcheck $test/runtime/flex_cuda_layer_test \
     --gtest_filter='*W4_E2*:*Borrowed*:*Nan*:*bf16*:*Replayed*'
+  check memcheck_kernels 90 compute-sanitizer --tool memcheck $test/kernels/flex_kernels_moe_test --gtest_filter='*cuda*'
+  check memcheck_rows 90 compute-sanitizer --tool memcheck $test/kernels/flex_kernels_moe_cuda_test --gtest_filter='*Slot*:*Row*:*Permute*'
   check racecheck 90 compute-sanitizer --tool racecheck $test/kernels/flex_kernels_moe_test --gtest_filter='*cuda*-*Ffn*'
   check initcheck 60 compute-sanitizer --tool initcheck $test/runtime/flex_cuda_layer_test --gtest_filter='*W1_E4*'
 }

@@ -88,7 +88,7 @@ void print_switching(const std::vector<SwitchingCost>& costs, bool json) {
                       {"first_us", cost.first_us},
                       {"second_us", cost.second_us},
                       {"alternating_us", cost.alternating_us},
-                      {"overhead_us", cost.overhead_us()}});
+                      {"overhead_us", cost.overhead_us}});
     }
     fmt::print("{}\n", rows.dump(2));
     return;
@@ -104,7 +104,7 @@ void print_switching(const std::vector<SwitchingCost>& costs, bool json) {
     table.add({fmt::format("{}", cost.tokens), to_string(cost.first.forward),
                fmt::format("{:.1f}", cost.first_us), to_string(cost.second.forward),
                fmt::format("{:.1f}", cost.second_us), fmt::format("{:.1f}", cost.alternating_us),
-               fmt::format("{:+.1f}", cost.overhead_us())});
+               fmt::format("{:+.1f}", cost.overhead_us)});
   }
   fmt::print("{}", table.text());
 }

@@ -79,25 +79,29 @@ std::vector<SwitchingCost> measure_switching(const LayerBenchmark& benchmark, Ra
   const PlanPair& first = benchmark.plans.front();
   for (std::size_t i = 1; i < benchmark.plans.size(); ++i) {
     const PlanPair& second = benchmark.plans[i];
-    std::array<std::vector<double>, 3> times;
+    std::array<std::vector<double>, 4> times;
     for (int repeat = 0; repeat < benchmark.repeats; ++repeat) {
-      times[0].push_back(switching.round_us(first, first));
-      times[1].push_back(switching.round_us(second, second));
-      times[2].push_back(switching.round_us(first, second));
+      const double first_us = switching.round_us(first, first);
+      const double alternating_us = switching.round_us(first, second);
+      const double second_us = switching.round_us(second, second);
+      const std::array values = {first_us, second_us, alternating_us,
+                                 alternating_us - (first_us + second_us) / 2};
+      for (std::size_t kind = 0; kind < values.size(); ++kind) times[kind].push_back(values[kind]);
     }
     result.push_back({.tokens = benchmark.num_tokens,
                       .first = first,
                       .second = second,
                       .first_us = median(times[0]),
                       .second_us = median(times[1]),
-                      .alternating_us = median(times[2])});
+                      .alternating_us = median(times[2]),
+                      .overhead_us = median(times[3])});
   }
   return result;
 }
 
 std::vector<SwitchingCost> run_switching_suite(DType dtype, RankContext& context,
                                                const std::function<void(int, int)>& progress) {
-  constexpr std::array<std::int64_t, 2> kTokens = {512, 16384};
+  constexpr std::array<std::int64_t, 2> kTokens = {512, 4096};
   std::vector<SwitchingCost> result;
   int done = 0;
   for (const std::int64_t tokens : kTokens) {
@@ -108,7 +112,7 @@ std::vector<SwitchingCost> run_switching_suite(DType dtype, RankContext& context
                                         .activation = Activation::kRelu},
                              .num_tokens = tokens,
                              .top_k = 2,
-                             .repeats = 15};
+                             .repeats = 25};
     for (const char* plan : {"r1 d1 linear", "r0 d1 linear", "r1 d2 linear", "r1 d4 linear"}) {
       benchmark.plans.push_back({parse_plan(plan), parse_plan(plan)});
     }

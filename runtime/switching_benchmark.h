@@ -13,13 +13,14 @@ struct SwitchingCost {
   double first_us = 0;        ///< an iteration of many with the first plan
   double second_us = 0;       ///< ... with the second
   double alternating_us = 0;  ///< mean iteration when the two take turns, so that each is a switch
-  [[nodiscard]] double overhead_us() const { return alternating_us - (first_us + second_us) / 2; }
+  /// alternating - (first + second) / 2, each of one round: the median over the rounds.
+  double overhead_us = 0;
 };
 
 /// Alternates each of benchmark.plans with the first of them, on random tokens and one rank, queueing
 /// iterations without waiting in between, without graphs. Times are medians over `repeats` rounds, each of
-/// the same number of iterations of all three kinds, so that drift of the machine is not taken for a cost.
-/// Blocking. @throws InputError for fewer than two plans, or more than one rank.
+/// the same number of iterations of all three kinds one after the other, so that drift of the machine is not
+/// taken for a cost. Blocking. @throws InputError for fewer than two plans, or more than one rank.
 [[nodiscard]] std::vector<SwitchingCost> measure_switching(const LayerBenchmark& benchmark,
                                                            RankContext& context);
 
