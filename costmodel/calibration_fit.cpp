@@ -101,7 +101,16 @@ class SharedFitter {
         points_(points),
         start_(start),
         at_start_(to_unknowns(start)),
-        threshold_(huber_threshold) {}
+        usual_(at_start_),
+        threshold_(huber_threshold) {
+    // Where the start has none: a microsecond, or contention that doubles at a thousand peers.
+    constexpr double kUsualPeers = 1000;
+    for (double& size : usual_) size = size > 0 ? size : 1;
+    if (at_start_[kInterContention] == 0) {
+      usual_[kInterContention] =
+          usual_[kInterBytes] / std::pow(kUsualPeers, start.inter_node.contention_exponent);
+    }
+  }
 
   [[nodiscard]] SharedFit fit() {
     // A start at which arithmetic costs next to nothing would take every product for memory-bound, and so
@@ -119,7 +128,7 @@ class SharedFitter {
     SharedFit result{.parameters = to_parameters(best_, start_)};
     const Eigen::MatrixXd slopes = slopes_at(best_);
     for (Eigen::Index i = 0; i < kNumUnknowns; ++i) {
-      if (slopes.col(i).isZero(0)) result.kept.emplace_back(kKeys[static_cast<std::size_t>(i)]);
+      if (slopes.col(i).isZero(0)) keep(result, kKeys[static_cast<std::size_t>(i)]);
     }
     return result;
   }
@@ -128,6 +137,14 @@ class SharedFitter {
   static constexpr int kMaxSteps = 40;
   static constexpr double kLossLimit = 0.2;     // residuals beyond it count linearly when fits are compared
   static constexpr double kPriorWeight = 1e-3;  // of the start, for what samples leave open
+
+  /// To the bit: not turned into an unknown and back.
+  void keep(SharedFit& result, std::string_view key) const {
+    result.kept.emplace_back(key);
+    for (const CostParameterField& field : cost_parameter_fields()) {
+      if (field.path() == key) field.of(result.parameters) = field.get(start_);
+    }
+  }
 
   [[nodiscard]] Vector durations_at(const Vector& x) const {
     const OperationRoofline roofline(cluster_, to_parameters(x, start_));
@@ -144,7 +161,7 @@ class SharedFitter {
     const Vector here = durations_at(x);
     Eigen::MatrixXd slopes(here.size(), x.size());
     for (Eigen::Index i = 0; i < x.size(); ++i) {
-      const double step = kStep * std::max(x[i], scale(i, x));
+      const double step = kStep * scale(i, x);
       Vector moved = x;
       moved[i] += step;
       slopes.col(i) = (durations_at(moved) - here) / step;
@@ -156,7 +173,7 @@ class SharedFitter {
   }
 
   [[nodiscard]] double scale(Eigen::Index unknown, const Vector& x) const {
-    return std::max({x[unknown], at_start_[unknown], 1e-9});
+    return std::max(x[unknown], usual_[unknown]);
   }
 
   [[nodiscard]] bool depends_on(Eigen::Index unknown) const {
@@ -205,6 +222,7 @@ class SharedFitter {
   std::span<const FitPoint> points_;
   const CostParameters& start_;
   Vector at_start_;
+  Vector usual_;  // sizes, above zero
   double threshold_;
   Vector best_;
   double best_loss_ = 0;
