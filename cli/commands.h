@@ -16,6 +16,7 @@ void add_bench(CLI::App& app, Outcome& outcome);
 void add_cluster(CLI::App& app, Outcome& outcome);
 void add_demo(CLI::App& app, Outcome& outcome);
 void add_doctor(CLI::App& app, Outcome& outcome);
+void add_simulate(CLI::App& app, Outcome& outcome);
 void add_verify(CLI::App& app, Outcome& outcome);
 
 }  // namespace flex::cli

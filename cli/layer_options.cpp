@@ -21,9 +21,11 @@ MoeConfig LayerOptions::config() const {
   return config;
 }
 
-std::string LayerOptions::text() const {
+std::string LayerOptions::text(const std::string& experts_text) const {
   return fmt::format("T = {} tokens per rank, M = {}, H = {}, E = {}, k = {}, f = {}, {}, {} gate, {}",
-                     tokens, model_dim, hidden_dim, experts, top_k, capacity_factor, dtype, gate, activation);
+                     tokens, model_dim, hidden_dim,
+                     experts_text.empty() ? fmt::format("{}", experts) : experts_text, top_k, capacity_factor,
+                     dtype, gate, activation);
 }
 
 nlohmann::ordered_json LayerOptions::json() const {

@@ -24,8 +24,8 @@ struct LayerOptions {
   bool batch_prioritized = false;
 
   [[nodiscard]] MoeConfig config() const;
-  /// One line for people.
-  [[nodiscard]] std::string text() const;
+  /// One line for people; `experts_text` where the number of experts is not that of the options.
+  [[nodiscard]] std::string text(const std::string& experts_text = {}) const;
   [[nodiscard]] nlohmann::ordered_json json() const;
 };
 

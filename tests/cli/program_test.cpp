@@ -1,3 +1,5 @@
+#include "tests/cli/program.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -18,34 +20,13 @@ using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 
-struct Result {
-  int exit_code = -1;
-  std::string out;
-  std::string err;
-};
-
-std::string read_all(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-Result flexmoe(const std::string& arguments) {
-  const TemporaryDirectory directory;
-  const auto out = directory.path() / "out";
-  const auto err = directory.path() / "err";
-  const std::string command =
-      std::string(FLEX_PROGRAM) + " " + arguments + " >" + out.string() + " 2>" + err.string();
-  const int status = std::system(command.c_str());  // NOLINT(cert-env33-c): the program under test
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(out), read_all(err)};
-}
-
 std::string golden(const std::string& name) { return std::string(FLEX_SOURCE_DIR) + "/tests/golden/" + name; }
 
 TEST(Program, SaysWhatItIs) {
   EXPECT_THAT(flexmoe("--version").out, HasSubstr("flexmoe 0."));
   const Result help = flexmoe("--help");
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* command : {"doctor", "bench", "verify", "demo", "cluster"})
+  for (const char* command : {"doctor", "bench", "simulate", "verify", "demo", "cluster"})
     EXPECT_THAT(help.out, HasSubstr(command));
 }
 

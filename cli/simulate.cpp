@@ -1,0 +1,214 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/require.h"
+#include "cli/commands.h"
+#include "cli/layer_options.h"
+#include "cli/prediction_table.h"
+#include "cli/progress.h"
+#include "costmodel/cluster_description.h"
+#include "costmodel/plan_space.h"
+#include "costmodel/prediction.h"
+#include "costmodel/simulation_spans.h"
+#include "kernels/moe/route.h"
+#include "profiler/chrome_trace.h"
+
+// flexmoe simulate --cluster azure_ndv4_a100 --nodes 32 --tokens 16384 ... [--plan P|all|best]
+// [--scale 16..2048] Predicts what a layer takes on a described cluster. Needs no GPU.
+namespace flex::cli {
+namespace {
+
+struct Options {
+  LayerOptions layer;
+  std::string cluster = "azure_ndv4_a100";
+  std::optional<int> nodes;
+  std::string calibration;
+  std::optional<double> experts_per_rank;
+  std::optional<std::int64_t> needed_capacity;
+  std::string plan = "all";
+  std::string backward_plan;
+  std::string pass = "training";
+  std::string baseline = "none";
+  std::string scale;
+  std::string trace;
+  int layers = 1;
+  bool json = false;
+};
+
+Calibration calibration_for(const Options& options, const Cluster& cluster) {
+  return options.calibration.empty() ? calibration_of(cluster) : read_calibration_file(options.calibration);
+}
+
+std::string layer_text(const Options& options) {
+  return options.layer.text(options.experts_per_rank ? fmt::format("{} per rank", *options.experts_per_rank)
+                                                     : std::string());
+}
+
+std::int64_t num_experts(const Options& options, int world) {
+  if (!options.experts_per_rank) return options.layer.experts;
+  const double experts = *options.experts_per_rank * world;
+  require(experts >= 1 && experts == std::floor(experts),
+          "--experts-per-rank {}: {} ranks would have {} experts; take a multiple of 1/{}",
+          *options.experts_per_rank, world, experts, world);
+  return static_cast<std::int64_t>(experts);
+}
+
+LayerStack stack_of(const Options& options, const Cluster& cluster) {
+  MoeConfig config = options.layer.config();
+  config.num_experts = num_experts(options, cluster.world());
+  validate(config, cluster.world());
+  Workload workload = workload_of(config, cluster.world());
+  workload.num_tokens = options.layer.tokens;
+  workload.top_k = options.layer.top_k;
+  require(workload.top_k <= workload.num_experts, "--top-k is {}, but there are {} experts", workload.top_k,
+          workload.num_experts);
+  workload.dropless = options.layer.capacity_factor <= 0;
+  const std::int64_t balanced =
+      (workload.num_tokens * workload.top_k + workload.num_experts - 1) / workload.num_experts;
+  workload.capacity = expert_capacity(workload.top_k, options.layer.capacity_factor, workload.num_tokens,
+                                      workload.num_experts, options.needed_capacity.value_or(balanced));
+  LayerStack stack{.workload = workload, .cluster = cluster, .num_layers = options.layers};
+  if (options.pass == "forward") stack.passes = Passes::kForward;
+  if (options.pass == "backward") stack.passes = Passes::kBackward;
+  return stack;
+}
+
+std::vector<PlanPrediction> predictions_of(const Options& options, PlanPredictor& predictor) {
+  if (options.plan == "all" || options.plan == "best") {
+    require(options.backward_plan.empty(), "--backward-plan goes with one --plan, not with {}", options.plan);
+    if (options.plan == "all") return predictor.all();
+    return {predictor.best()};
+  }
+  const Plan forward = parse_plan(options.plan);
+  const Plan backward = options.backward_plan.empty() ? forward : parse_plan(options.backward_plan);
+  return {predictor.predict(forward, backward)};
+}
+
+PredictionRow row_of(const Options& options, const Cluster& cluster, const CostModel& costs) {
+  const LayerStack stack = stack_of(options, cluster);
+  PlanPredictor predictor(stack, costs);
+  PredictionRow row{.cluster = cluster, .workload = stack.workload};
+  row.plans = predictions_of(options, predictor);
+  if (options.baseline == "fairseq") row.baseline_us = fairseq_us(stack, costs);
+  if (!options.trace.empty()) {
+    const PlanPrediction& shown = row.plans.front();
+    write_chrome_trace(options.trace, spans_of(predictor.timeline(shown.forward, shown.backward)));
+  }
+  return row;
+}
+
+/// `16..2048`: numbers of ranks, each twice the one before.
+std::vector<int> ranks_of_scale(const std::string& scale, const Cluster& cluster) {
+  const std::size_t dots = scale.find("..");
+  const auto number = [&](const std::string& text) {
+    try {
+      std::size_t used = 0;
+      const int value = std::stoi(text, &used);
+      if (used == text.size() && value >= 1) return value;
+    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): said below
+    }
+    fail("--scale is '{}'; it is two numbers of ranks, such as 16..2048", scale);
+  };
+  require(dots != std::string::npos, "--scale is '{}'; it is two numbers of ranks, such as 16..2048", scale);
+  const int first = number(scale.substr(0, dots));
+  const int last = number(scale.substr(dots + 2));
+  require(first <= last, "--scale is '{}'; the first number is the smaller one", scale);
+  require(first % cluster.ranks_per_node == 0,
+          "--scale: {} ranks do not fill nodes of {}; begin with a multiple of {}", first,
+          cluster.ranks_per_node, cluster.ranks_per_node);
+  std::vector<int> result;
+  for (int ranks = first; ranks <= last; ranks *= 2) result.push_back(ranks);
+  return result;
+}
+
+void run_scale(Options options) {
+  require(options.trace.empty(), "--trace is of one size; leave out --scale");
+  if (options.plan == "all") options.plan = "best";  // one row a size
+  const Cluster cluster = load_cluster(options.cluster, options.nodes);
+  const std::vector<int> sizes = ranks_of_scale(options.scale, cluster);
+  std::vector<PredictionRow> rows;
+  std::optional<Calibration> calibration;
+  {
+    Progress progress("simulate");
+    for (const int ranks : sizes) {
+      const Cluster sized = load_cluster(options.cluster, ranks / cluster.ranks_per_node);
+      if (!calibration) calibration = calibration_for(options, sized);
+      rows.push_back(row_of(options, sized, CostModel(sized, calibration->parameters)));
+      progress.update(static_cast<int>(rows.size()), static_cast<int>(sizes.size()));
+    }
+  }
+  if (options.json) {
+    fmt::print("{}\n", predictions_json(rows, *calibration).dump(2));
+  } else {
+    fmt::print("{}\n{}\n{}", layer_text(options), calibration_text(*calibration), scale_table(rows));
+  }
+}
+
+void run(const Options& options) {
+  if (!options.scale.empty()) return run_scale(options);
+  const Cluster cluster = load_cluster(options.cluster, options.nodes);
+  const Calibration calibration = calibration_for(options, cluster);
+  const PredictionRow row = row_of(options, cluster, CostModel(cluster, calibration.parameters));
+  if (options.json) {
+    fmt::print("{}\n", predictions_json({row}, calibration).dump(2));
+    return;
+  }
+  fmt::print("{}\n{} ranks on {} node(s) of {}, {} experts, capacity {}, {} pass\n{}\n{}",
+             layer_text(options), cluster.world(), cluster.nodes, cluster.name, row.workload.num_experts,
+             row.workload.capacity, options.pass, calibration_text(calibration), prediction_table(row));
+}
+
+}  // namespace
+
+void add_simulate(CLI::App& app, Outcome& /*outcome*/) {
+  CLI::App* command =
+      app.add_subcommand("simulate", "Predict what a layer takes on a cluster that need not be there");
+  auto options = std::make_shared<Options>();
+  options->layer.tokens = 16384;
+  options->layer.model_dim = options->layer.hidden_dim = 2048;
+  add_layer_options(*command, options->layer);
+  command
+      ->add_option("--cluster", options->cluster, "A built-in cluster, or a file; see flexmoe cluster list")
+      ->capture_default_str();
+  command->add_option("--nodes", options->nodes, "Nodes of the cluster (its own default)");
+  command
+      ->add_option("--calibration", options->calibration,
+                   "A file of fitted parameters (the cluster's built-in ones)")
+      ->check(CLI::ExistingFile);
+  command->add_option("--experts-per-rank", options->experts_per_rank,
+                      "Experts on each rank, instead of --experts: 2, 1, 0.5 ...");
+  command->add_option("--needed-capacity", options->needed_capacity,
+                      "With f <= 0: slots that the fullest expert needs (as if balanced)");
+  command->add_option("--layers", options->layers, "Equal layers one after the other")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--plan", options->plan, "A plan such as 'r1 d2 linear', all, or best")
+      ->capture_default_str();
+  command->add_option("--backward-plan", options->backward_plan,
+                      "Another plan of the same r for the backward pass");
+  command->add_option("--pass", options->pass, "forward, backward, or training (both)")
+      ->check(CLI::IsMember({"forward", "backward", "training"}))
+      ->capture_default_str();
+  command->add_option("--baseline", options->baseline, "Compare with: fairseq (einsum, no overlap), or none")
+      ->check(CLI::IsMember({"fairseq", "none"}))
+      ->capture_default_str();
+  command->add_option(
+      "--scale", options->scale,
+      "A row for each of several sizes: numbers of ranks from .. to, doubling, e.g. 16..2048");
+  command->add_option("--trace", options->trace,
+                      "Write the timeline of the plan (the fastest of several) for Perfetto");
+  command->add_flag("--json", options->json, "Print JSON");
+  command->footer(
+      "Example: flexmoe simulate --cluster azure_ndv4_a100 --experts-per-rank 2 --scale 16..2048 --baseline "
+      "fairseq");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace flex::cli
