@@ -11,13 +11,20 @@
 
 namespace flex {
 
+/// What else ran on the rank while an operation was measured.
+enum class Beside : std::uint8_t { kNothing, kCompute, kCommunication };
+/// `nothing`, `compute`, `communication`.
+[[nodiscard]] std::string_view name(Beside beside);
+
 /// One measured operation of one rank: what a cost model is calibrated from. One JSON object per line of a
 /// file, every size of the operation by its name:
 ///
 ///   {"op": "expert_ffn", "dtype": "fp32", "batch": 2, "rows": 64, "columns": 256, "model_dim": 128,
 ///    "flops": 16777216, "bytes": 917504, "duration_ns": 210400, "device": "...", "source": "..."}
 ///
-/// Sizes that are zero may be left out. `world` and `ranks_per_node` belong to collectives.
+/// Sizes that are zero may be left out. `world` and `ranks_per_node` belong to collectives; so do `beside`
+/// and `algorithm` to operations that were measured while the other stream was busy all the time: what
+/// overlap is fitted from. `beside` left out: nothing ran.
 struct CostSample {
   OperationKind kind = OperationKind::kGate;
   DType dtype = DType::kF32;
@@ -27,6 +34,8 @@ struct CostSample {
   double flops = 0;
   std::int64_t num_chunks = 1;
   int world = 1, ranks_per_node = 1;
+  Beside beside = Beside::kNothing;
+  AllToAllAlgorithm algorithm = AllToAllAlgorithm::kLinear;  ///< of the plan under which it ran
   std::int64_t duration_ns = 0;
   std::string device;  ///< what ran it, e.g. the model name of the processor
   std::string source;  ///< who measured it, e.g. the command
