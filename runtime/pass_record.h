@@ -24,19 +24,19 @@ struct PassRecord {
   }
 };
 
-/// Collective, for ranks of one host. @throws CommError if ranks have recorded different numbers of operations.
+/// Collective, for ranks of one host that ran the same schedules.
 [[nodiscard]] PassRecord gather_record(std::span<const RecordedOperation> recorded, RankContext& context);
 
 /// What one operation took, and how much of it ran beside work of the same rank on the other stream.
 struct OperationDuration {
-  double us = 0;          ///< from when it was ready, of a collective when its last member was
+  double us = 0;          ///< from when it was ready; of a collective from when its last member was
   double overlap_us = 0;  ///< of that; of a collective, beside compute of any member
 };
 
 /// By operation, as OperationCost counts durations: an operation is ready when its stream has come to it and
-/// all that it waits for is done, so that what it takes to start belongs to it. Waiting for peers is no
-/// duration, nor does it count as work for the other stream. The mean over ranks; of collectives, which end
-/// when the last member ends, over groups.
-[[nodiscard]] std::vector<OperationDuration> durations_of(const PassRecord& record, int ranks_per_node);
+/// all that it waits for is done, so that what it takes to start belongs to it. Waiting for peers is no part
+/// of a duration, nor does it count as work beside the other stream. The mean over ranks; a collective ends
+/// for all members of a group when the last of them ends.
+[[nodiscard]] std::vector<OperationDuration> durations_of(const PassRecord& record);
 
 }  // namespace flex

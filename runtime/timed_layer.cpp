@@ -1,7 +1,5 @@
 #include "runtime/timed_layer.h"
 
-#include <fmt/format.h>
-
 #include "runtime/random_tensor.h"
 
 namespace flex {
@@ -25,27 +23,15 @@ void follow_one_by_one(Schedule& schedule) {
 
 }  // namespace
 
-std::string to_string(const LayerShape& shape) {
-  return fmt::format("T{} M{} H{} E{} k{} f{:g}", shape.num_tokens, shape.model_dim, shape.hidden_dim,
-                     shape.num_experts, shape.top_k, shape.capacity_factor);
-}
-
-MoeConfig config_of(const LayerShape& shape, DType dtype) {
-  return {.model_dim = shape.model_dim,
-          .hidden_dim = shape.hidden_dim,
-          .num_experts = shape.num_experts,
-          .dtype = dtype,
-          .activation = Activation::kRelu};
-}
-
-TimedLayer::TimedLayer(const LayerShape& shape, DType dtype, std::uint64_t seed, RankContext& context)
+TimedLayer::TimedLayer(const LayerShape& shape, DType dtype, std::uint64_t seed, RankContext& context,
+                       Stream& stream)
     : shape_(shape),
       context_(context),
       x_(random_tokens(shape, dtype, seed, 0, context)),
       dy_(random_tokens(shape, dtype, seed, 1, context)),
       y_(dtype, x_.shape(), context.device()),
       dx_(dtype, x_.shape(), context.device()),
-      stream_(context.device()),
+      stream_(stream),
       marks_(make_mark_source(context.device())),
       recorder_(context.device(), context.rank()),
       arrivals_(static_cast<std::size_t>(context.size())),

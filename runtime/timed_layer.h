@@ -1,30 +1,17 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "kernels/stream.h"
 #include "profiler/mark_source.h"
+#include "runtime/layer_shapes.h"
 #include "runtime/moe_layer.h"
 #include "runtime/span_recorder.h"
 
 namespace flex {
-
-/// Sizes of a layer that is measured.
-struct LayerShape {
-  std::int64_t num_tokens = 0;  ///< T, on every rank
-  std::int64_t model_dim = 0;
-  std::int64_t hidden_dim = 0;
-  std::int64_t num_experts = 0;
-  std::int64_t top_k = 1;
-  double capacity_factor = 1;  ///< above 0
-
-  friend bool operator==(const LayerShape&, const LayerShape&) = default;
-};
-/// e.g. `T512 M128 H256 E4 k2 f1`.
-[[nodiscard]] std::string to_string(const LayerShape& shape);
-[[nodiscard]] MoeConfig config_of(const LayerShape& shape, DType dtype);
 
 /// How the operations of a pass follow each other.
 enum class PassOrder : std::uint8_t {
@@ -41,7 +28,9 @@ struct PassTimes {
 /// One rank's layer on random tokens, for measuring. Collective like the layer: all ranks make the same calls.
 class TimedLayer {
  public:
-  TimedLayer(const LayerShape& shape, DType dtype, std::uint64_t seed, RankContext& context);
+  /// `stream` must outlive it. Layers that are measured in turns share one: the worker of a CPU stream that
+  /// was idle for long may wake up on a core that another rank uses.
+  TimedLayer(const LayerShape& shape, DType dtype, std::uint64_t seed, RankContext& context, Stream& stream);
   ~TimedLayer();
   TimedLayer(const TimedLayer&) = delete;
   TimedLayer& operator=(const TimedLayer&) = delete;
@@ -65,7 +54,7 @@ class TimedLayer {
   LayerShape shape_;
   RankContext& context_;
   Tensor x_, dy_, y_, dx_;
-  Stream stream_;
+  Stream& stream_;
   std::unique_ptr<MarkSource> marks_;
   SpanRecorder recorder_;
   std::vector<std::int64_t> arrivals_;

@@ -1,0 +1,127 @@
+#include "runtime/validation_recording.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "base/json.h"
+#include "base/json_object.h"
+#include "base/require.h"
+
+namespace flex {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int kFormat = 1;
+
+// Nanoseconds are all that was measured.
+double rounded_us(double us) { return std::round(us * 1e3) * 1e-3; }
+
+ordered_json to_json(const LayerShape& shape) {
+  return {{"tokens", shape.num_tokens}, {"model_dim", shape.model_dim}, {"hidden_dim", shape.hidden_dim},
+          {"experts", shape.num_experts}, {"top_k", shape.top_k}, {"capacity_factor", shape.capacity_factor}};
+}
+
+ordered_json to_json(const MeasuredPass& measured) {
+  ordered_json kinds = ordered_json::object();
+  for (const KindTime& kind : measured.kinds) kinds[std::string(name(kind.kind))] = rounded_us(kind.us);
+  return {{"shape", to_json(measured.pair.shape)},
+          {"plan", to_string(measured.pair.plan)},
+          {"pass", name(measured.pass)},
+          {"median_us", rounded_us(measured.median_us)},
+          {"spread_us", rounded_us(measured.spread_us)},
+          {"kinds_us", std::move(kinds)}};
+}
+
+LayerShape shape_from(JsonObject json) {
+  const JsonRange positive = JsonRange::at_least(1);
+  const LayerShape shape{.num_tokens = json.required<std::int64_t>("tokens", positive),
+                         .model_dim = json.required<std::int64_t>("model_dim", positive),
+                         .hidden_dim = json.required<std::int64_t>("hidden_dim", positive),
+                         .num_experts = json.required<std::int64_t>("experts", positive),
+                         .top_k = json.required<std::int64_t>("top_k", positive),
+                         .capacity_factor = json.required<double>("capacity_factor", JsonRange::above(0))};
+  json.finish();
+  return shape;
+}
+
+Plan plan_from(JsonObject& json) {
+  try {
+    return parse_plan(json.required<std::string>("plan"));
+  } catch (const InputError& error) {
+    json.reject("plan", "{}", error.what());
+  }
+}
+
+MeasuredPass pass_from(JsonObject json) {
+  MeasuredPass measured{.pair = {.shape = shape_from(json.required<JsonObject>("shape")), .plan = plan_from(json)},
+                        .pass = json.one_of("pass", {name(Pass::kForward), name(Pass::kBackward)}) ==
+                                        name(Pass::kForward)
+                                    ? Pass::kForward
+                                    : Pass::kBackward,
+                        .median_us = json.required<double>("median_us", JsonRange::above(0)),
+                        .spread_us = json.required<double>("spread_us", JsonRange::at_least(0))};
+  JsonObject kinds = json.required<JsonObject>("kinds_us");
+  for (const std::string& key : kinds.keys()) {
+    const auto kind = parse_operation_kind(key);
+    if (!kind) kinds.reject(key, "is no kind of operation");
+    measured.kinds.push_back({*kind, kinds.required<double>(key, JsonRange::at_least(0))});
+  }
+  json.finish();
+  return measured;
+}
+
+std::vector<CostSample> samples_from(JsonObject& json) {
+  const nlohmann::json& samples = json.raw("samples");
+  if (!samples.is_array()) json.reject("samples", "is no list");
+  std::string lines;  // whose reader checks them; line N of a message is the Nth sample
+  for (const nlohmann::json& sample : samples) lines += sample.dump() + '\n';
+  return parse_cost_samples(lines, json.place("samples"));
+}
+
+}  // namespace
+
+void write_validation_recording(const std::filesystem::path& file, const ValidationRecording& recording) {
+  ordered_json samples = ordered_json::array();
+  for (const CostSample& sample : recording.samples) samples.push_back(ordered_json::parse(to_json_line(sample)));
+  ordered_json passes = ordered_json::array();
+  for (const MeasuredPass& measured : recording.passes) passes.push_back(to_json(measured));
+  write_json_file(file, {{"format", kFormat},
+                         {"device", recording.device},
+                         {"host_cores", recording.host_cores},
+                         {"world", recording.world},
+                         {"ranks_per_node", recording.ranks_per_node},
+                         {"dtype", name(recording.dtype)},
+                         {"seed", recording.seed},
+                         {"rounds", recording.rounds},
+                         {"samples", std::move(samples)},
+                         {"passes", std::move(passes)}});
+}
+
+ValidationRecording read_validation_recording(const std::filesystem::path& file) {
+  JsonObject json = JsonObject::from_file(file);
+  const JsonRange positive = JsonRange::at_least(1);
+  if (const int format = json.required<int>("format"); format != kFormat) {
+    json.reject("format", "is {}; this program reads {}", format, kFormat);
+  }
+  ValidationRecording recording{.device = json.required<std::string>("device"),
+                                .host_cores = json.required<int>("host_cores", positive),
+                                .world = json.required<int>("world", positive),
+                                .ranks_per_node = json.required<int>("ranks_per_node", positive)};
+  if (recording.world % recording.ranks_per_node != 0) {
+    json.reject("ranks_per_node", "is {}; it must divide the world of {}", recording.ranks_per_node,
+                recording.world);
+  }
+  recording.dtype = parse_dtype(json.one_of("dtype", {name(DType::kF32), name(DType::kF64)})).value();
+  recording.seed = json.required<std::uint64_t>("seed");
+  recording.rounds = json.required<int>("rounds", positive);
+  recording.samples = samples_from(json);
+  for (JsonObject& measured : json.required<std::vector<JsonObject>>("passes")) {
+    recording.passes.push_back(pass_from(std::move(measured)));
+  }
+  json.finish();
+  return recording;
+}
+
+}  // namespace flex
