@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "costmodel/build_schedule.h"
 #include "costmodel/cost_model.h"
 #include "costmodel/layer_memory.h"
 #include "costmodel/pass_sequence.h"

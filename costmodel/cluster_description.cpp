@@ -124,8 +124,8 @@ void read_size(JsonObject& json, FigureReader& figures, ClusterDescription& desc
   }
 }
 
-const EmbeddedCluster* find_embedded(std::string_view name) {
-  const auto found = std::ranges::find(embedded_clusters(), name, &EmbeddedCluster::name);
+const EmbeddedFile* find_embedded(std::string_view name) {
+  const auto found = std::ranges::find(embedded_clusters(), name, &EmbeddedFile::name);
   return found == embedded_clusters().end() ? nullptr : &*found;
 }
 
@@ -170,7 +170,7 @@ ClusterDescription read_cluster_file(const std::filesystem::path& path, std::opt
 }
 
 ClusterDescription read_cluster(const std::string& name_or_path, std::optional<int> nodes) {
-  if (const EmbeddedCluster* found = find_embedded(name_or_path)) {
+  if (const EmbeddedFile* found = find_embedded(name_or_path)) {
     return parse_cluster(found->json, std::string(found->name), nodes);
   }
   std::error_code ignored;  // what cannot be looked at is not there
@@ -190,7 +190,7 @@ Cluster load_cluster(const std::string& name_or_path, std::optional<int> nodes) 
 
 std::vector<std::string> builtin_clusters() {
   std::vector<std::string> names;
-  for (const EmbeddedCluster& cluster : embedded_clusters()) names.emplace_back(cluster.name);
+  for (const EmbeddedFile& cluster : embedded_clusters()) names.emplace_back(cluster.name);
   return names;
 }
 

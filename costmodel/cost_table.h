@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <tuple>
 #include <vector>
@@ -25,6 +26,9 @@ class CostTable {
     /// kMeasured: these sizes were timed. kInterpolated: inside the convex hull of sizes that were.
     /// kRoofline: outside of it, the ratio of the nearest size; or there is no sample to compare with, and 1.
     CostOrigin origin = CostOrigin::kRoofline;
+    /// Of what was measured: the spread of its repeats. Between: how well the table predicts its own samples,
+    /// each left out in turn. Nothing outside, or where neither is known.
+    std::optional<double> relative_error{};
   };
   /// Of operations of the same kind, element type, ranks and peers.
   [[nodiscard]] Ratio ratio(const OperationWork& work) const;
@@ -37,18 +41,23 @@ class CostTable {
   using Key = std::tuple<OperationKind, DType, int, std::int64_t>;
   struct Entry {
     Sizes sizes;
-    double log_ratio;
+    double log_ratio = 0;
+    std::optional<double> spread{};  // of its repeats
   };
-  struct Neighbour {
-    double distance;  // squared
-    const Entry* entry;
+  struct Group {
+    std::vector<Entry> entries;
+    std::optional<double> error{};  // of entries that were left out
   };
-
+  /// What lies between entries: nothing outside of their hull.
+  [[nodiscard]] static std::optional<double> interpolate(std::span<const Entry* const> near,
+                                                         const Sizes& sizes);
+  [[nodiscard]] static std::vector<const Entry*> nearest(const Group& group, const Sizes& sizes,
+                                                         const Entry* left_out = nullptr);
   [[nodiscard]] static Key key_of(const OperationWork& work);
   [[nodiscard]] static Sizes sizes_of(const OperationWork& work);
-  [[nodiscard]] static std::vector<Neighbour> nearest(const std::vector<Entry>& entries, const Sizes& sizes);
+  static void find_error(Group& group);
 
-  std::map<Key, std::vector<Entry>> groups_;
+  std::map<Key, Group> groups_;
 };
 
 }  // namespace flex

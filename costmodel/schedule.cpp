@@ -37,6 +37,19 @@ std::string_view name(OperationKind kind) {
   return kNames[static_cast<std::size_t>(kind)];
 }
 
+std::optional<OperationKind> parse_operation_kind(std::string_view text) {
+  for (int i = 0; i < kNumOperationKinds; ++i) {
+    if (name(static_cast<OperationKind>(i)) == text) return static_cast<OperationKind>(i);
+  }
+  return std::nullopt;
+}
+
+std::vector<std::string> operation_kind_names() {
+  std::vector<std::string> names;
+  for (int i = 0; i < kNumOperationKinds; ++i) names.emplace_back(name(static_cast<OperationKind>(i)));
+  return names;
+}
+
 std::string_view name(StreamKind stream) {
   switch (stream) {
     case StreamKind::kHost:

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -52,6 +53,10 @@ enum class OperationKind : std::uint8_t {
 inline constexpr int kNumOperationKinds = static_cast<int>(OperationKind::kReduceSharedGradients) + 1;
 /// e.g. `expert_ffn`.
 [[nodiscard]] std::string_view name(OperationKind kind);
+/// Inverse of name(); nothing for an unknown name.
+[[nodiscard]] std::optional<OperationKind> parse_operation_kind(std::string_view text);
+/// All names in the order of the kinds, for messages.
+[[nodiscard]] std::vector<std::string> operation_kind_names();
 
 /// Where an operation is queued. Operations of one stream run in the order of the schedule.
 enum class StreamKind : std::uint8_t { kHost, kCompute, kCommunication };
