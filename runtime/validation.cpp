@@ -13,8 +13,9 @@
 #include "costmodel/cluster_description.h"
 #include "costmodel/critical_path.h"
 #include "costmodel/pass_sequence.h"
-#include "runtime/processor_name.h"
+#include "runtime/bind_thread.h"
 #include "runtime/launch.h"
+#include "runtime/processor_name.h"
 
 namespace flex {
 namespace {
@@ -137,6 +138,12 @@ Cluster cluster_of(const ValidationRecording& recording) {
   return cluster;
 }
 
+CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster) {
+  const CostParameters parameters =
+      calibrate(cluster, recording.samples, default_calibration(cluster).parameters).parameters;
+  return {cluster, parameters, CostTable(recording.samples, OperationRoofline(cluster, parameters))};
+}
+
 ValidationRecording record_validation(const ValidationSettings& settings, const BudgetProgress& progress) {
   require(settings.world >= 1 && settings.num_pairs >= 1 && settings.num_calibration_shapes >= 1,
           "a validation of {} pairs on {} ranks after {} shapes; each is at least 1", settings.num_pairs,
@@ -158,6 +165,7 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
   const std::vector<MeasuredPair> pairs = draw_pairs(settings.num_pairs, cluster_of(topology), settings.dtype,
                                                      settings.range, settings.seed + 1, profile.shapes);
   run_ranks(topology, kDeadline, [&](Communicator& world) {
+    bind_this_thread(world.rank());
     RankContext context(world, Device::cpu());
     Stream stream(context.device());
     ProfileSweep sweep(profile, context, stream);

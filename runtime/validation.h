@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "costmodel/cluster.h"
-#include "costmodel/operation_cost.h"
+#include "costmodel/calibration.h"
+#include "costmodel/cost_model.h"
 #include "runtime/profile_sweep.h"
 #include "runtime/validation_recording.h"
 
@@ -75,5 +76,8 @@ struct ValidationReport {
 
 /// The ranks of a recording as a described cluster: one processor that all of them share.
 [[nodiscard]] Cluster cluster_of(const ValidationRecording& recording);
+
+/// The model that the samples of a recording give, with the table of them. @throws InputError like calibrate().
+[[nodiscard]] CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster);
 
 }  // namespace flex
