@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <optional>
+#include <numeric>
 #include <utility>
 
 #include "base/philox.h"
@@ -33,34 +33,36 @@ struct Case {
   std::vector<OperationRounds> operations;
 };
 
-// What the operation takes if the other stream is busy all the time, from a run in which it was for a part of
-// it: the rest of the work was done at the usual speed.
-std::optional<double> beside_us(double alone_us, double planned_us, double overlap_us) {
-  constexpr double kLeastOverlap = 0.5;
-  const double done_beside_us = alone_us - (planned_us - overlap_us);
-  if (overlap_us < kLeastOverlap * planned_us || done_beside_us <= 0) return std::nullopt;
-  return alone_us * overlap_us / done_beside_us;
-}
-
 /// Samples of equal sizes together.
 class Pool {
  public:
-  void add(const CostSample& sample, double us) {
-    auto& [kept, values] = pooled_[to_json_line(sample)];
-    kept = sample;
-    values.push_back(us);
+  void add(const CostSample& sample, double us, double beside_us = 0) {
+    Entry& entry = entries_[to_json_line(sample)];
+    entry.sample = sample;
+    entry.us.push_back(us);
+    entry.beside_us += beside_us;
   }
-  [[nodiscard]] std::vector<CostSample> medians() const {
+  [[nodiscard]] std::vector<CostSample> samples() const {
     std::vector<CostSample> samples;
-    for (const auto& [line, pooled] : pooled_) {
-      samples.push_back(pooled.first);
-      samples.back().duration_ns = std::llround(median(pooled.second) * 1e3);
+    for (const auto& [line, entry] : entries_) {
+      const auto count = static_cast<double>(entry.us.size());
+      const bool alone = entry.sample.beside == Beside::kNothing;
+      // Beside other work some are held up for long and most are not: the mean keeps what they lose together.
+      const double us = alone ? median(entry.us) : std::accumulate(entry.us.begin(), entry.us.end(), 0.0) / count;
+      CostSample& sample = samples.emplace_back(entry.sample);
+      sample.duration_ns = std::llround(us * 1e3);
+      sample.beside_ns = std::min<std::int64_t>(std::llround(entry.beside_us / count * 1e3), sample.duration_ns);
     }
     return samples;
   }
 
  private:
-  std::map<std::string, std::pair<CostSample, std::vector<double>>> pooled_;
+  struct Entry {
+    CostSample sample;
+    std::vector<double> us;
+    double beside_us = 0;
+  };
+  std::map<std::string, Entry> entries_;
 };
 
 }  // namespace
@@ -140,20 +142,21 @@ void ProfileSweep::run_round_blocking() {
 }
 
 std::vector<CostSample> ProfileSweep::samples() const {
+  constexpr double kLeastOverlap = 0.1;  // below it the error of the whole duration is all that is seen
   Pool pool;
   for (const Case& the_case : impl_->cases) {
     for (const OperationRounds& rounds : the_case.operations) {
-      const double alone_us = median(rounds.alone_us);
-      pool.add(rounds.sample, alone_us);
-      const auto us = beside_us(alone_us, median(rounds.planned_us), median(rounds.overlap_us));
-      if (!us) continue;
+      pool.add(rounds.sample, median(rounds.alone_us));
+      const double planned_us = median(rounds.planned_us);
+      const double overlap_us = median(rounds.overlap_us);
+      if (overlap_us <= kLeastOverlap * planned_us) continue;
       CostSample sample = rounds.sample;
       sample.beside = rounds.stream == StreamKind::kCompute ? Beside::kCommunication : Beside::kCompute;
       sample.algorithm = the_case.plan.all_to_all;
-      pool.add(sample, *us);
+      pool.add(sample, planned_us, overlap_us);
     }
   }
-  return pool.medians();
+  return pool.samples();
 }
 
 int run_rounds(double budget_s, int min_rounds, RankContext& context, const std::function<void()>& run_round,

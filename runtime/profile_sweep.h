@@ -43,10 +43,8 @@ class ProfileSweep {
 
   void run_round_blocking();
 
-  /// Medians over the rounds, and over operations of equal sizes; equal on all ranks.
-  ///
-  /// Samples beside the other stream are of operations that ran beside it for at least half of their time. The
-  /// part that did is longer by a factor, which is applied to the whole duration alone.
+  /// Medians over the rounds; of operations of equal sizes their median alone, and their mean beside the other
+  /// stream, if they were so for a tenth of their time. Equal on all ranks.
   [[nodiscard]] std::vector<CostSample> samples() const;
 
  private:
