@@ -23,15 +23,17 @@ struct Alternative {
   double spread = 0;  ///< of the measured value over its repeats
 };
 
-/// How alike prediction and measurement order the alternatives: 1 in the same order, -1 in the reverse. Two of
-/// them whose measured values lie within twice the larger of their spreads are measured as equal, and the same
-/// distance makes them predicted as equal: a difference that the measurement cannot see is none. Nothing if all
-/// are equal in either.
-/// @source Kendall's tau-b, (concordant - discordant) / sqrt((pairs - ties of one) (pairs - ties of the other))
+/// How alike prediction and measurement order the alternatives: 1 in the same order, -1 in the reverse. Two
+/// of them whose measured values lie within twice the larger of their spreads are measured as equal, and the
+/// same distance makes them predicted as equal: a difference that the measurement cannot see is none. Nothing
+/// if all are equal in either.
+/// @source Kendall's tau-b, (concordant - discordant) / sqrt((pairs - ties of one) (pairs - ties of the
+/// other))
 [[nodiscard]] std::optional<double> kendall_tau_b(std::span<const Alternative> alternatives);
 
 /// What it costs to take the alternative of the smallest prediction (the first of several), as a fraction of
-/// the smallest measured value. @throws InputError for no alternatives, or a measured value that is not above 0.
+/// the smallest measured value. @throws InputError for no alternatives, or a measured value that is not above
+/// 0.
 [[nodiscard]] double regret(std::span<const Alternative> alternatives);
 
 }  // namespace flex

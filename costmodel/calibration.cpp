@@ -146,8 +146,7 @@ void fit_overlap(CalibrationResult& result, const Cluster& cluster, std::span<co
     const double alone_us =
         found == durations.end() ? roofline.duration_us(work) : quantile(found->second, 0.5);
     const auto duration_us = static_cast<double>(sample.duration_ns) / 1e3;
-    const double beside_us =
-        sample.beside_ns > 0 ? static_cast<double>(sample.beside_ns) / 1e3 : duration_us;
+    const double beside_us = sample.beside_ns > 0 ? static_cast<double>(sample.beside_ns) / 1e3 : duration_us;
     BesideTimes& sum = times[{sample.algorithm, sample.beside}];
     sum.beside_us += beside_us;
     sum.alone_us += alone_us - (duration_us - beside_us);

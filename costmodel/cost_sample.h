@@ -37,7 +37,8 @@ struct CostSample {
   Beside beside = Beside::kNothing;
   AllToAllAlgorithm algorithm = AllToAllAlgorithm::kLinear;  ///< of the plan under which it ran
   std::int64_t duration_ns = 0;
-  std::int64_t beside_ns = 0;  ///< of the duration, while the other stream was busy; 0 with `beside`: all of it
+  std::int64_t beside_ns =
+      0;               ///< of the duration, while the other stream was busy; 0 with `beside`: all of it
   std::string device;  ///< what ran it, e.g. the model name of the processor
   std::string source;  ///< who measured it, e.g. the command
 

@@ -23,7 +23,7 @@ class EventSource final : public MarkSource {
 
  private:
   struct Mark {
-    std::size_t event = 0;         ///< index into events_, unless the host marked it
+    std::size_t event = 0;      ///< index into events_, unless the host marked it
     std::int64_t host_ns = -1;  ///< -1: an event's
   };
 

@@ -30,7 +30,8 @@ LayerShape draw_shape(int world, const WorkRange& range, PhiloxStream& random) {
 
   LayerShape shape;
   shape.model_dim = pick(kModelDims, random);
-  const auto hidden = static_cast<std::int64_t>(static_cast<double>(shape.model_dim) * pick(kHiddenRatios, random));
+  const auto hidden =
+      static_cast<std::int64_t>(static_cast<double>(shape.model_dim) * pick(kHiddenRatios, random));
   shape.hidden_dim = (hidden + world - 1) / world * world;  // divides among the ranks of a shared expert
   shape.num_experts = std::max<std::int64_t>(pick(kExpertsPerRank, random) * world, 1);
   shape.top_k = std::min<std::int64_t>(1 + random.below(2), shape.num_experts);
@@ -79,8 +80,8 @@ std::vector<LayerShape> draw_shapes(int count, int world, const WorkRange& range
   std::vector<LayerShape> shapes;
   while (static_cast<int>(shapes.size()) < count) {
     const LayerShape shape = draw_shape(world, range, random);
-    const bool seen = std::ranges::find(shapes, shape) != shapes.end() ||
-                      std::ranges::find(taken, shape) != taken.end();
+    const bool seen =
+        std::ranges::find(shapes, shape) != shapes.end() || std::ranges::find(taken, shape) != taken.end();
     if (!seen) shapes.push_back(shape);
   }
   return shapes;

@@ -35,9 +35,9 @@ struct WorkRange {
   double max_flops = 2e8;
 };
 
-/// `count` different shapes that `world` ranks can run: widths, experts and ratios from short lists, tokens so
-/// that the work, uniform on a logarithmic scale, lies in `range` as far as at least 64 and at most 4096 tokens
-/// allow. None is one of `taken`. Equal arguments give equal shapes everywhere.
+/// `count` different shapes that `world` ranks can run: widths, experts and ratios from short lists, tokens
+/// so that the work, uniform on a logarithmic scale, lies in `range` as far as at least 64 and at most 4096
+/// tokens allow. None is one of `taken`. Equal arguments give equal shapes everywhere.
 [[nodiscard]] std::vector<LayerShape> draw_shapes(int count, int world, const WorkRange& range,
                                                   std::uint64_t seed, std::span<const LayerShape> taken = {});
 

@@ -40,7 +40,8 @@ struct Case {
   std::array<PassRounds, 2> passes;
 };
 
-std::vector<KindTime> add_up(const PassRecord& record, std::span<const OperationDuration> durations, Pass pass) {
+std::vector<KindTime> add_up(const PassRecord& record, std::span<const OperationDuration> durations,
+                             Pass pass) {
   std::vector<KindTime> kinds;
   for (std::size_t i = 0; i < durations.size(); ++i) {
     const RecordedOperation& recorded = record.operations[i];
@@ -62,7 +63,9 @@ std::vector<MeasuredPair> draw_pairs(int count, const Cluster& cluster, DType dt
     std::vector<Plan> plans = PlanSpace(workload_of(shape, dtype, cluster.world()), cluster).plans();
     const std::size_t left = static_cast<std::size_t>(count) - pairs.size();
     for (std::size_t i = 0; plans.size() > left && i < left; ++i) {
-      std::swap(plans[i], plans[i + static_cast<std::size_t>(random.below(static_cast<std::int64_t>(plans.size() - i)))]);
+      std::swap(
+          plans[i],
+          plans[i + static_cast<std::size_t>(random.below(static_cast<std::int64_t>(plans.size() - i)))]);
     }
     plans.resize(std::min(plans.size(), left));
     for (const Plan& plan : plans) pairs.push_back({shape, plan});
@@ -88,8 +91,7 @@ PassMeasurement::PassMeasurement(std::span<const MeasuredPair> pairs, DType dtyp
   for (const MeasuredPair& pair : pairs) {
     if (impl_->cases.empty() || impl_->cases.back().pair.shape != pair.shape) {
       const auto index = static_cast<std::uint64_t>(impl_->layers.size());
-      impl_->layers.push_back(
-          std::make_unique<TimedLayer>(pair.shape, dtype, seed + index, context, stream));
+      impl_->layers.push_back(std::make_unique<TimedLayer>(pair.shape, dtype, seed + index, context, stream));
     }
     impl_->cases.push_back({.layer = impl_->layers.back().get(), .pair = pair});
   }
@@ -111,7 +113,8 @@ void PassMeasurement::Impl::time(Case& the_case) {
 
 void PassMeasurement::Impl::record(Case& the_case) {
   const PassRecord record = gather_record(
-      the_case.layer->record_blocking({the_case.pair.plan, the_case.pair.plan}, PassOrder::kOneByOne), context);
+      the_case.layer->record_blocking({the_case.pair.plan, the_case.pair.plan}, PassOrder::kOneByOne),
+      context);
   const std::vector<OperationDuration> durations = durations_of(record);
   for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
     the_case.passes[static_cast<std::size_t>(pass)].add_round(add_up(record, durations, pass));
@@ -138,6 +141,7 @@ std::vector<MeasuredPass> PassMeasurement::passes() const {
                           .median_us = median(rounds.us),
                           .spread_us = median_absolute_deviation(rounds.us)};
       for (const KindRounds& kind : rounds.kinds) result.kinds.push_back({kind.kind, median(kind.us)});
+      std::ranges::sort(result.kinds, {}, &KindTime::kind);
       measured.push_back(std::move(result));
     }
   }

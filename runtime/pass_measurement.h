@@ -35,7 +35,7 @@ struct MeasuredPass {
   Pass pass = Pass::kForward;   ///< forward: the route part too
   double median_us = 0;         ///< over the repeats, each the longest of the ranks
   double spread_us = 0;         ///< median absolute deviation of the repeats
-  std::vector<KindTime> kinds;  ///< in the order in which they first run
+  std::vector<KindTime> kinds;  ///< in the order of OperationKind
 
   friend bool operator==(const MeasuredPass&, const MeasuredPass&) = default;
 };
@@ -49,7 +49,8 @@ struct MeasuredPass {
 /// Measures whole passes on the ranks of this host, round after round like ProfileSweep. Collective.
 class PassMeasurement {
  public:
-  /// Pairs of one shape share a layer if they follow each other. @throws InputError for a plan that cannot run.
+  /// Pairs of one shape share a layer if they follow each other. @throws InputError for a plan that cannot
+  /// run.
   PassMeasurement(std::span<const MeasuredPair> pairs, DType dtype, std::uint64_t seed, RankContext& context,
                   Stream& stream);
   ~PassMeasurement();

@@ -57,7 +57,9 @@ class Durations {
   [[nodiscard]] const Operation& operation(std::size_t index) const {
     return record_.operations[index].operation;
   }
-  [[nodiscard]] double mean_us(std::int64_t ns) const { return static_cast<double>(ns) * 1e-3 / record_.world; }
+  [[nodiscard]] double mean_us(std::int64_t ns) const {
+    return static_cast<double>(ns) * 1e-3 / record_.world;
+  }
 
   /// Ranks [first, world) in steps that do the operation together with `rank`.
   [[nodiscard]] std::vector<int> members(int rank, std::size_t index) const {
@@ -113,8 +115,7 @@ class Durations {
   [[nodiscard]] std::int64_t overlap_ns(int rank, std::size_t index) {
     const StreamKind own = operation(index).stream;
     if (own == StreamKind::kHost) return 0;
-    const StreamKind other =
-        own == StreamKind::kCompute ? StreamKind::kCommunication : StreamKind::kCompute;
+    const StreamKind other = own == StreamKind::kCompute ? StreamKind::kCommunication : StreamKind::kCompute;
     // Compute is slowed by its own rank's communication, a collective by compute of all of its members.
     beside_.clear();
     for (const int member : own == StreamKind::kCompute ? std::vector{rank} : members(rank, index)) {

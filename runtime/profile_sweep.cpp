@@ -48,10 +48,12 @@ class Pool {
       const auto count = static_cast<double>(entry.us.size());
       const bool alone = entry.sample.beside == Beside::kNothing;
       // Beside other work some are held up for long and most are not: the mean keeps what they lose together.
-      const double us = alone ? median(entry.us) : std::accumulate(entry.us.begin(), entry.us.end(), 0.0) / count;
+      const double us =
+          alone ? median(entry.us) : std::accumulate(entry.us.begin(), entry.us.end(), 0.0) / count;
       CostSample& sample = samples.emplace_back(entry.sample);
       sample.duration_ns = std::llround(us * 1e3);
-      sample.beside_ns = std::min<std::int64_t>(std::llround(entry.beside_us / count * 1e3), sample.duration_ns);
+      sample.beside_ns =
+          std::min<std::int64_t>(std::llround(entry.beside_us / count * 1e3), sample.duration_ns);
     }
     return samples;
   }
@@ -84,7 +86,8 @@ struct ProfileSweep::Impl {
 
 void ProfileSweep::Impl::add_shape(const LayerShape& shape) {
   const auto index = static_cast<std::uint64_t>(layers.size());
-  layers.push_back(std::make_unique<TimedLayer>(shape, settings.dtype, settings.seed + index, context, stream));
+  layers.push_back(
+      std::make_unique<TimedLayer>(shape, settings.dtype, settings.seed + index, context, stream));
   std::vector<Plan> plans =
       PlanSpace(workload_of(shape, settings.dtype, context.size()), context.cluster()).plans();
   PhiloxStream random(settings.seed, index);
@@ -126,7 +129,8 @@ void ProfileSweep::Impl::record(Case& the_case, PassOrder order) {
 ProfileSweep::ProfileSweep(const ProfileSettings& settings, RankContext& context, Stream& stream)
     : impl_(std::make_unique<Impl>(settings, context, stream)) {
   require(!settings.shapes.empty(), "a profiling sweep needs at least one shape");
-  require(settings.plans_per_shape >= 1, "{} plans per shape; there is at least one", settings.plans_per_shape);
+  require(settings.plans_per_shape >= 1, "{} plans per shape; there is at least one",
+          settings.plans_per_shape);
   for (const LayerShape& shape : settings.shapes) impl_->add_shape(shape);
 }
 
@@ -170,7 +174,8 @@ int run_rounds(double budget_s, int min_rounds, RankContext& context, const std:
     context.control().gather_host_blocking({&mine, 1}, elapsed_ns);
     const double elapsed_s = static_cast<double>(elapsed_ns.front()) * 1e-9;
     if (progress && context.rank() == 0) {
-      progress(static_cast<int>(std::min(elapsed_s, budget_s) * kMsPerS), static_cast<int>(budget_s * kMsPerS));
+      progress(static_cast<int>(std::min(elapsed_s, budget_s) * kMsPerS),
+               static_cast<int>(budget_s * kMsPerS));
     }
     // Stops nearer to the budget than one more round would.
     if (round >= min_rounds && elapsed_s * (1 + 0.5 / round) >= budget_s) return round;
@@ -181,7 +186,8 @@ std::vector<CostSample> profile_sweep(const ProfileSettings& settings, RankConte
                                       const BudgetProgress& progress) {
   Stream stream(context.device());
   ProfileSweep sweep(settings, context, stream);
-  run_rounds(settings.budget_s, settings.min_rounds, context, [&] { sweep.run_round_blocking(); }, progress);
+  run_rounds(
+      settings.budget_s, settings.min_rounds, context, [&] { sweep.run_round_blocking(); }, progress);
   return sweep.samples();
 }
 

@@ -31,8 +31,8 @@ struct ProfileSettings {
 /// Measures what operations take on the ranks of this host, in the passes of real layers: one after the other
 /// for their durations with nothing beside them, and as planned for those beside the other stream.
 ///
-/// It goes round all shapes and plans again and again, so that a host that is slower for a while is slower for
-/// all of them. Collective: all ranks make the same calls. Which plans are run depends on the seed alone.
+/// It goes round all shapes and plans again and again, so that a host that is slower for a while is slower
+/// for all of them. Collective: all ranks make the same calls. Which plans are run depends on the seed alone.
 class ProfileSweep {
  public:
   /// Makes one layer for each shape. @throws InputError for no shapes, or one that these ranks cannot run.
@@ -43,8 +43,8 @@ class ProfileSweep {
 
   void run_round_blocking();
 
-  /// Medians over the rounds; of operations of equal sizes their median alone, and their mean beside the other
-  /// stream, if they were so for a tenth of their time. Equal on all ranks.
+  /// Medians over the rounds; of operations of equal sizes their median alone, and their mean beside the
+  /// other stream, if they were so for a tenth of their time. Equal on all ranks.
   [[nodiscard]] std::vector<CostSample> samples() const;
 
  private:
@@ -56,9 +56,9 @@ class ProfileSweep {
 [[nodiscard]] std::vector<CostSample> profile_sweep(const ProfileSettings& settings, RankContext& context,
                                                     const BudgetProgress& progress = {});
 
-/// Calls run_round() until `budget_s` seconds are used up, by rank 0's clock, but at least `min_rounds` times.
-/// Collective. Returns the number of rounds.
-int run_rounds(double budget_s, int min_rounds, RankContext& context,
-               const std::function<void()>& run_round, const BudgetProgress& progress = {});
+/// Calls run_round() until `budget_s` seconds are used up, by rank 0's clock, but at least `min_rounds`
+/// times. Collective. Returns the number of rounds.
+int run_rounds(double budget_s, int min_rounds, RankContext& context, const std::function<void()>& run_round,
+               const BudgetProgress& progress = {});
 
 }  // namespace flex

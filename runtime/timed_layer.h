@@ -25,7 +25,8 @@ struct PassTimes {
   std::int64_t backward_ns = 0;
 };
 
-/// One rank's layer on random tokens, for measuring. Collective like the layer: all ranks make the same calls.
+/// One rank's layer on random tokens, for measuring. Collective like the layer: all ranks make the same
+/// calls.
 class TimedLayer {
  public:
   /// `stream` must outlive it. Layers that are measured in turns share one: the worker of a CPU stream that

@@ -112,7 +112,9 @@ std::vector<ShapeOrder> orders_of(std::span<const PassPrediction> predictions) {
 }
 
 double mean(std::span<const double> values) {
-  return values.empty() ? 0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  return values.empty()
+             ? 0
+             : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 double median_error_of(std::span<const PassPrediction> predictions, std::optional<Pass> pass = {}) {
@@ -139,9 +141,7 @@ Cluster cluster_of(const ValidationRecording& recording) {
 }
 
 CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster) {
-  const CostParameters parameters =
-      calibrate(cluster, recording.samples, default_calibration(cluster).parameters).parameters;
-  return {cluster, parameters, CostTable(recording.samples, OperationRoofline(cluster, parameters))};
+  return {cluster, calibrate(cluster, recording.samples, default_calibration(cluster).parameters).parameters};
 }
 
 ValidationRecording record_validation(const ValidationSettings& settings, const BudgetProgress& progress) {

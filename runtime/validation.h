@@ -6,8 +6,8 @@
 #include <optional>
 #include <vector>
 
-#include "costmodel/cluster.h"
 #include "costmodel/calibration.h"
+#include "costmodel/cluster.h"
 #include "costmodel/cost_model.h"
 #include "runtime/profile_sweep.h"
 #include "runtime/validation_recording.h"
@@ -26,7 +26,8 @@ struct ValidationSettings {
   int min_rounds = 5;
 };
 
-/// Measures both halves in turns, round after round, so that a host that is slower for a while is so for both.
+/// Measures both halves in turns, round after round, so that a host that is slower for a while is so for
+/// both.
 /// @throws InputError for settings that cannot be.
 [[nodiscard]] ValidationRecording record_validation(const ValidationSettings& settings,
                                                     const BudgetProgress& progress = {});
@@ -71,13 +72,15 @@ struct ValidationReport {
 
 /// Simulates all passes of a recording with `costs`, and compares. Pure.
 /// @throws InputError for a recording without passes.
-[[nodiscard]] ValidationReport compare_with_execution(const ValidationRecording& recording, const Cluster& cluster,
-                                                      const OperationCosts& costs);
+[[nodiscard]] ValidationReport compare_with_execution(const ValidationRecording& recording,
+                                                      const Cluster& cluster, const OperationCosts& costs);
 
 /// The ranks of a recording as a described cluster: one processor that all of them share.
 [[nodiscard]] Cluster cluster_of(const ValidationRecording& recording);
 
-/// The model that the samples of a recording give, with the table of them. @throws InputError like calibrate().
+/// The model that the samples of a recording give. Without a table of them: between sizes that were measured
+/// it follows the noise of single samples, by which plans that are close come in another order.
+/// @throws InputError like calibrate().
 [[nodiscard]] CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster);
 
 }  // namespace flex

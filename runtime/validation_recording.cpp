@@ -1,12 +1,14 @@
 #include "runtime/validation_recording.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "base/json.h"
+#include "base/atomic_file.h"
 #include "base/json_object.h"
-#include "base/require.h"
 
 namespace flex {
 namespace {
@@ -15,12 +17,24 @@ using nlohmann::ordered_json;
 
 constexpr int kFormat = 1;
 
-// Nanoseconds are all that was measured.
-double rounded_us(double us) { return std::round(us * 1e3) * 1e-3; }
+// What all samples of a recording have in common is written once.
+constexpr std::array<const char*, 5> kCommonKeys = {"dtype", "world", "ranks_per_node", "device", "source"};
+constexpr const char* kSource = "validation";
+
+// Far below what repeats differ by.
+double rounded_us(double us) { return std::round(us * 1e1) / 1e1; }
+
+ordered_json short_sample(const CostSample& sample) {
+  ordered_json json = ordered_json::parse(to_json_line(sample));
+  for (const char* key : kCommonKeys) json.erase(key);
+  if (sample.beside == Beside::kNothing) json.erase("algorithm");
+  return json;
+}
 
 ordered_json to_json(const LayerShape& shape) {
-  return {{"tokens", shape.num_tokens}, {"model_dim", shape.model_dim}, {"hidden_dim", shape.hidden_dim},
-          {"experts", shape.num_experts}, {"top_k", shape.top_k}, {"capacity_factor", shape.capacity_factor}};
+  return {{"tokens", shape.num_tokens},     {"model_dim", shape.model_dim},
+          {"hidden_dim", shape.hidden_dim}, {"experts", shape.num_experts},
+          {"top_k", shape.top_k},           {"capacity_factor", shape.capacity_factor}};
 }
 
 ordered_json to_json(const MeasuredPass& measured) {
@@ -32,6 +46,13 @@ ordered_json to_json(const MeasuredPass& measured) {
           {"median_us", rounded_us(measured.median_us)},
           {"spread_us", rounded_us(measured.spread_us)},
           {"kinds_us", std::move(kinds)}};
+}
+
+// One value on each line, so that a recording is small and can be compared by lines.
+std::string lines_of(const std::vector<ordered_json>& values) {
+  std::string text;
+  for (const ordered_json& value : values) text += (text.empty() ? "" : ",\n") + value.dump();
+  return text;
 }
 
 LayerShape shape_from(JsonObject json) {
@@ -55,48 +76,60 @@ Plan plan_from(JsonObject& json) {
 }
 
 MeasuredPass pass_from(JsonObject json) {
-  MeasuredPass measured{.pair = {.shape = shape_from(json.required<JsonObject>("shape")), .plan = plan_from(json)},
-                        .pass = json.one_of("pass", {name(Pass::kForward), name(Pass::kBackward)}) ==
-                                        name(Pass::kForward)
-                                    ? Pass::kForward
-                                    : Pass::kBackward,
-                        .median_us = json.required<double>("median_us", JsonRange::above(0)),
-                        .spread_us = json.required<double>("spread_us", JsonRange::at_least(0))};
+  MeasuredPass measured{
+      .pair = {.shape = shape_from(json.required<JsonObject>("shape")), .plan = plan_from(json)},
+      .pass = json.one_of("pass", {name(Pass::kForward), name(Pass::kBackward)}) == name(Pass::kForward)
+                  ? Pass::kForward
+                  : Pass::kBackward,
+      .median_us = json.required<double>("median_us", JsonRange::above(0)),
+      .spread_us = json.required<double>("spread_us", JsonRange::at_least(0))};
   JsonObject kinds = json.required<JsonObject>("kinds_us");
   for (const std::string& key : kinds.keys()) {
     const auto kind = parse_operation_kind(key);
     if (!kind) kinds.reject(key, "is no kind of operation");
     measured.kinds.push_back({*kind, kinds.required<double>(key, JsonRange::at_least(0))});
   }
+  std::ranges::sort(measured.kinds, {}, &KindTime::kind);
   json.finish();
   return measured;
 }
 
-std::vector<CostSample> samples_from(JsonObject& json) {
+std::vector<CostSample> samples_from(JsonObject& json, const ValidationRecording& recording) {
+  const nlohmann::json common = {{"dtype", name(recording.dtype)},
+                                 {"world", recording.world},
+                                 {"ranks_per_node", recording.ranks_per_node},
+                                 {"device", recording.device},
+                                 {"source", kSource}};
   const nlohmann::json& samples = json.raw("samples");
   if (!samples.is_array()) json.reject("samples", "is no list");
   std::string lines;  // whose reader checks them; line N of a message is the Nth sample
-  for (const nlohmann::json& sample : samples) lines += sample.dump() + '\n';
+  for (nlohmann::json sample : samples) {
+    if (!sample.is_object()) json.reject("samples", "holds {}, which is no object", sample.dump());
+    sample.update(common);
+    lines += sample.dump() + '\n';
+  }
   return parse_cost_samples(lines, json.place("samples"));
 }
 
 }  // namespace
 
 void write_validation_recording(const std::filesystem::path& file, const ValidationRecording& recording) {
-  ordered_json samples = ordered_json::array();
-  for (const CostSample& sample : recording.samples) samples.push_back(ordered_json::parse(to_json_line(sample)));
-  ordered_json passes = ordered_json::array();
+  const ordered_json head = {{"format", kFormat},
+                             {"device", recording.device},
+                             {"host_cores", recording.host_cores},
+                             {"world", recording.world},
+                             {"ranks_per_node", recording.ranks_per_node},
+                             {"dtype", name(recording.dtype)},
+                             {"seed", recording.seed},
+                             {"rounds", recording.rounds}};
+  std::vector<ordered_json> samples;
+  std::vector<ordered_json> passes;
+  std::ranges::transform(recording.samples, std::back_inserter(samples), short_sample);
   for (const MeasuredPass& measured : recording.passes) passes.push_back(to_json(measured));
-  write_json_file(file, {{"format", kFormat},
-                         {"device", recording.device},
-                         {"host_cores", recording.host_cores},
-                         {"world", recording.world},
-                         {"ranks_per_node", recording.ranks_per_node},
-                         {"dtype", name(recording.dtype)},
-                         {"seed", recording.seed},
-                         {"rounds", recording.rounds},
-                         {"samples", std::move(samples)},
-                         {"passes", std::move(passes)}});
+  std::string text = head.dump();
+  text.pop_back();  // the object goes on
+  write_file_atomically(file, fmt::format("{},\n\"samples\": [\n{}\n],\n\"passes\": [\n{}\n]}}\n", text,
+                                          lines_of(samples), lines_of(passes)));
 }
 
 ValidationRecording read_validation_recording(const std::filesystem::path& file) {
@@ -116,7 +149,7 @@ ValidationRecording read_validation_recording(const std::filesystem::path& file)
   recording.dtype = parse_dtype(json.one_of("dtype", {name(DType::kF32), name(DType::kF64)})).value();
   recording.seed = json.required<std::uint64_t>("seed");
   recording.rounds = json.required<int>("rounds", positive);
-  recording.samples = samples_from(json);
+  recording.samples = samples_from(json, recording);
   for (JsonObject& measured : json.required<std::vector<JsonObject>>("passes")) {
     recording.passes.push_back(pass_from(std::move(measured)));
   }

@@ -10,8 +10,8 @@
 
 namespace flex {
 
-/// What one run measured: the samples that a cost model is calibrated from, and the passes that it then has to
-/// predict. A plain value, so that predictions can be made again from a file.
+/// What one run measured: the samples that a cost model is calibrated from, and the passes that it then has
+/// to predict. A plain value, so that predictions can be made again from a file.
 struct ValidationRecording {
   std::string device;  ///< what ran it, e.g. the model name of the processor
   int host_cores = 0;
