@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "base/philox.h"
+#include "costmodel/cost_model.h"
 #include "costmodel/critical_path.h"
 #include "costmodel/pass_sequence.h"
 #include "costmodel/plan_space.h"
@@ -31,6 +32,12 @@ class BenchCosts final : public OperationCosts {
   }
 };
 
+/// The same on a cluster that the cost model knows.
+LayerStack described(LayerStack stack) {
+  stack.cluster = load_cluster("azure_ndv4_a100", stack.cluster.nodes);
+  return stack;
+}
+
 LayerStack stack_of(int world, std::int64_t num_experts) {
   return {.workload = {.world = world,
                        .num_experts = num_experts,
@@ -44,10 +51,12 @@ LayerStack stack_of(int world, std::int64_t num_experts) {
           .passes = Passes::kForward};
 }
 
-void run_symmetric(benchmark::State& state, const char* plan) {
-  LayerStack stack = stack_of(64, 128);
+void run_symmetric(benchmark::State& state, const char* plan, bool real_model) {
+  LayerStack stack = described(stack_of(64, 128));
   stack.forward = parse_plan(plan);
-  const BenchCosts costs;
+  const BenchCosts arithmetic;
+  const CostModel model = cost_model_of(stack.cluster);
+  const OperationCosts& costs = real_model ? static_cast<const OperationCosts&>(model) : arithmetic;
   PassSequence sequence;
   Simulator simulator;
   for (auto _ : state) {
@@ -56,13 +65,15 @@ void run_symmetric(benchmark::State& state, const char* plan) {
   }
   state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK_CAPTURE(run_symmetric, linear, "r1 d4 linear")->Unit(benchmark::kMicrosecond);
-BENCHMARK_CAPTURE(run_symmetric, hierarchical, "r1 d4 2dh")->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(run_symmetric, linear, "r1 d4 linear", false)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(run_symmetric, hierarchical, "r1 d4 2dh", false)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(run_symmetric, linear_cost_model, "r1 d4 linear", true)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(run_symmetric, hierarchical_cost_model, "r1 d4 2dh", true)->Unit(benchmark::kMicrosecond);
 
 void run_uneven(benchmark::State& state, const char* plan) {
   constexpr int kWorld = 2048;
   constexpr std::int64_t kMeanCount = 4;
-  LayerStack stack = stack_of(kWorld, kWorld);
+  LayerStack stack = described(stack_of(kWorld, kWorld));
   stack.workload.dropless = true;
   stack.forward = parse_plan(plan);
   stack.workload.capacity = 2 * kMeanCount;
@@ -71,7 +82,7 @@ void run_uneven(benchmark::State& state, const char* plan) {
   for (int i = 0; i < kWorld * kWorld; ++i) counts.push_back(random.below(2 * kMeanCount) / 2 * 2);
   // Every rank's choices are a multiple of top_k, since every count is.
   stack.workload.num_tokens = kWorld * kMeanCount;
-  const BenchCosts costs;
+  const CostModel costs = cost_model_of(stack.cluster);
   PassSequence sequence;
   Simulator simulator;
   for (auto _ : state) {
@@ -85,9 +96,9 @@ BENCHMARK_CAPTURE(run_uneven, hierarchical, "r1 d8 2dh counted")->Unit(benchmark
 
 // Every plan of a layer at 2,048 ranks, with what a table of plans shows: forward and backward apart.
 void run_all_plans(benchmark::State& state) {
-  LayerStack stack = stack_of(2048, 32);
+  LayerStack stack = described(stack_of(2048, 32));
   stack.workload.dropless = state.range(0) != 0;  // with counted experts, too
-  const BenchCosts costs;
+  const CostModel costs = cost_model_of(stack.cluster);
   PassSequence sequence;
   Simulator simulator;
   CriticalPath path;

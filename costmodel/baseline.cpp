@@ -40,7 +40,7 @@ double einsum_us(const OperationRoofline& roofline, OperationKind kind, const Wo
   const auto tokens = static_cast<double>(num_tokens);
   const Mask mask(w, tokens);
   const auto model_dim = static_cast<double>(w.model_dim);
-  const double slots = static_cast<double>(w.num_experts * w.padded_capacity());
+  const auto slots = static_cast<double>(w.num_experts * w.padded_capacity());
   const double product_bytes = mask.bytes() + (slots + tokens) * model_dim * mask.element_bytes;
   const double flops_per_us = rates.flops_per_us[static_cast<std::size_t>(w.dtype)];
   const double product =

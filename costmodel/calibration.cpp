@@ -194,7 +194,7 @@ CalibrationResult calibrate(const Cluster& cluster, std::span<const CostSample> 
           "more than 0 ns",
           samples.size());
   // Independent of the order in which they came, to the bit.
-  std::ranges::stable_sort(points, [](const FitPoint& a, const FitPoint& b) {
+  std::ranges::sort(points, [](const FitPoint& a, const FitPoint& b) {
     return std::tuple(sizes_of(a.work), a.measured_us) < std::tuple(sizes_of(b.work), b.measured_us);
   });
   CalibrationResult result{.num_samples = static_cast<std::int64_t>(points.size())};

@@ -3,8 +3,8 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "costmodel/calibration_unknowns.h"
 #include "costmodel/cost_parameter_fields.h"
 #include "costmodel/error_band.h"
 #include "costmodel/nnls.h"
@@ -13,66 +13,7 @@
 namespace flex {
 namespace {
 
-// What durations are linear in.
-enum Unknown : std::uint8_t {
-  kLaunch,
-  kMatrix,      // 1 / matrix_efficiency
-  kMatrixRows,  // half_efficiency_rows / matrix_efficiency
-  kMemory,
-  kStrided,
-  kIntraCollective,
-  kIntraMessage,
-  kIntraBytes,
-  kInterCollective,
-  kInterMessage,
-  kInterBytes,
-  kInterContention,  // kInterBytes / contention_peers^exponent
-  kHost,
-  kNumUnknowns,
-};
-constexpr std::array<const char*, kNumUnknowns> kKeys = {
-    "compute.launch_us",         "compute.matrix_efficiency",       "compute.half_efficiency_rows",
-    "compute.memory_efficiency", "compute.strided_copy_efficiency", "intra_node.collective_us",
-    "intra_node.message_us",     "intra_node.bandwidth_efficiency", "inter_node.collective_us",
-    "inter_node.message_us",     "inter_node.bandwidth_efficiency", "inter_node.contention_peers",
-    "host.synchronize_us"};
-
 using Vector = Eigen::VectorXd;
-
-Vector to_unknowns(const CostParameters& p) {
-  Vector x(kNumUnknowns);
-  const double inter_bytes = 1 / p.inter_node.bandwidth_efficiency;
-  x << p.compute.launch_us, 1 / p.compute.matrix_efficiency,
-      p.compute.half_efficiency_rows / p.compute.matrix_efficiency, 1 / p.compute.memory_efficiency,
-      1 / p.compute.strided_copy_efficiency, p.intra_node.collective_us, p.intra_node.message_us,
-      1 / p.intra_node.bandwidth_efficiency, p.inter_node.collective_us, p.inter_node.message_us, inter_bytes,
-      inter_bytes / std::pow(p.inter_node.contention_peers, p.inter_node.contention_exponent),
-      p.host_synchronize_us;
-  return x;
-}
-
-CostParameters to_parameters(const Vector& x, const CostParameters& start) {
-  const auto efficiency = [](double inverse) { return 1 / std::max(inverse, 1 / kMaxEfficiency); };
-  CostParameters p = start;
-  p.kinds = {};
-  p.compute.launch_us = x[kLaunch];
-  p.compute.matrix_efficiency = efficiency(x[kMatrix]);
-  p.compute.half_efficiency_rows = x[kMatrixRows] * p.compute.matrix_efficiency;
-  p.compute.memory_efficiency = efficiency(x[kMemory]);
-  p.compute.strided_copy_efficiency = efficiency(x[kStrided]);
-  p.intra_node.collective_us = x[kIntraCollective];
-  p.intra_node.message_us = x[kIntraMessage];
-  p.intra_node.bandwidth_efficiency = efficiency(x[kIntraBytes]);
-  p.inter_node.collective_us = x[kInterCollective];
-  p.inter_node.message_us = x[kInterMessage];
-  p.inter_node.bandwidth_efficiency = efficiency(x[kInterBytes]);
-  p.inter_node.contention_peers = x[kInterContention] > 0
-                                      ? std::pow(1 / p.inter_node.bandwidth_efficiency / x[kInterContention],
-                                                 1 / p.inter_node.contention_exponent)
-                                      : std::numeric_limits<double>::infinity();
-  p.host_synchronize_us = x[kHost];
-  return p;
-}
 
 /// Huber's weights of residuals, whose spread is taken from their median.
 Vector huber_weights(const Vector& residuals, double threshold) {
@@ -101,7 +42,16 @@ class SharedFitter {
         points_(points),
         start_(start),
         at_start_(to_unknowns(start)),
-        threshold_(huber_threshold) {}
+        usual_(at_start_),
+        threshold_(huber_threshold) {
+    // Where the start has none: a microsecond, or contention that doubles at a thousand peers.
+    constexpr double kUsualPeers = 1000;
+    for (double& size : usual_) size = size > 0 ? size : 1;
+    if (at_start_[kInterContention] == 0) {
+      usual_[kInterContention] =
+          usual_[kInterBytes] / std::pow(kUsualPeers, start.inter_node.contention_exponent);
+    }
+  }
 
   [[nodiscard]] SharedFit fit() {
     // A start at which arithmetic costs next to nothing would take every product for memory-bound, and so
@@ -119,7 +69,7 @@ class SharedFitter {
     SharedFit result{.parameters = to_parameters(best_, start_)};
     const Eigen::MatrixXd slopes = slopes_at(best_);
     for (Eigen::Index i = 0; i < kNumUnknowns; ++i) {
-      if (slopes.col(i).isZero(0)) result.kept.emplace_back(kKeys[static_cast<std::size_t>(i)]);
+      if (slopes.col(i).isZero(0)) keep(result, key_of(static_cast<Unknown>(i)));
     }
     return result;
   }
@@ -128,6 +78,14 @@ class SharedFitter {
   static constexpr int kMaxSteps = 40;
   static constexpr double kLossLimit = 0.2;     // residuals beyond it count linearly when fits are compared
   static constexpr double kPriorWeight = 1e-3;  // of the start, for what samples leave open
+
+  /// To the bit: not turned into an unknown and back.
+  void keep(SharedFit& result, std::string_view key) const {
+    result.kept.emplace_back(key);
+    for (const CostParameterField& field : cost_parameter_fields()) {
+      if (field.path() == key) field.of(result.parameters) = field.get(start_);
+    }
+  }
 
   [[nodiscard]] Vector durations_at(const Vector& x) const {
     const OperationRoofline roofline(cluster_, to_parameters(x, start_));
@@ -144,7 +102,7 @@ class SharedFitter {
     const Vector here = durations_at(x);
     Eigen::MatrixXd slopes(here.size(), x.size());
     for (Eigen::Index i = 0; i < x.size(); ++i) {
-      const double step = kStep * std::max(x[i], scale(i, x));
+      const double step = kStep * scale(i, x);
       Vector moved = x;
       moved[i] += step;
       slopes.col(i) = (durations_at(moved) - here) / step;
@@ -156,7 +114,7 @@ class SharedFitter {
   }
 
   [[nodiscard]] double scale(Eigen::Index unknown, const Vector& x) const {
-    return std::max({x[unknown], at_start_[unknown], 1e-9});
+    return std::max(x[unknown], usual_[unknown]);
   }
 
   [[nodiscard]] bool depends_on(Eigen::Index unknown) const {
@@ -205,6 +163,7 @@ class SharedFitter {
   std::span<const FitPoint> points_;
   const CostParameters& start_;
   Vector at_start_;
+  Vector usual_;  // sizes, above zero
   double threshold_;
   Vector best_;
   double best_loss_ = 0;

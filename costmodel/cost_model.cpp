@@ -5,17 +5,17 @@
 namespace flex {
 namespace {
 
-const Cluster& checked(const Cluster& cluster) {
+OperationRoofline checked_roofline(const Cluster& cluster, const CostParameters& parameters) {
   require(cluster.is_described(), "a cost model needs a described cluster, which says what it is made of");
   require(cluster.nodes == 1 || (cluster.inter_node.bandwidth_GBps > 0 && cluster.nics_per_node > 0),
           "cluster {} has {} nodes but no inter_node link", cluster.name, cluster.nodes);
-  return cluster;
+  return {cluster, parameters};
 }
 
 }  // namespace
 
 CostModel::CostModel(const Cluster& cluster, const CostParameters& parameters, std::optional<CostTable> table)
-    : parameters_(parameters), roofline_(checked(cluster), parameters), table_(std::move(table)) {}
+    : parameters_(parameters), roofline_(checked_roofline(cluster, parameters)), table_(std::move(table)) {}
 
 OperationCost CostModel::cost(const Schedule& schedule, std::size_t index, const RankLoad& load) const {
   const OperationWork work = work_of(schedule, schedule.operations[index], load);

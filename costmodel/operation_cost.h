@@ -54,6 +54,8 @@ struct RankLoad {
 struct OverlapSlowdown {
   double compute = 1;        ///< factor of compute beside communication
   double communication = 1;  ///< factor of communication beside compute on any of its members
+
+  friend bool operator==(const OverlapSlowdown&, const OverlapSlowdown&) = default;
 };
 
 /// Durations of operations: a fitted model, a table of measurements, a test's numbers. A pure function of its

@@ -156,7 +156,7 @@ double OperationRoofline::gate_product_us(const OperationWork& work) const {
   const double us = product_us(work.flops, work.bytes, static_cast<double>(work.rows), flops_per_us, rates_);
   if (work.kind != OperationKind::kGateBackward) return us;
   // The gradient of scores becomes that of logits: read and written once.
-  const double score_bytes = static_cast<double>(work.rows * work.columns * size_bytes(work.dtype));
+  const auto score_bytes = static_cast<double>(work.rows * work.columns * size_bytes(work.dtype));
   return us + 2 * score_bytes / rates_.bytes_per_us;
 }
 
