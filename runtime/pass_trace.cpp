@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <mutex>
 
 #include "costmodel/pass_sequence.h"
 #include "costmodel/simulation_spans.h"
@@ -28,8 +27,7 @@ Simulation simulate_all_ranks(const MeasuredPair& pair, DType dtype, const Clust
 std::vector<Span> measure(const MeasuredPair& pair, DType dtype, const Topology& topology) {
   constexpr auto kDeadline = std::chrono::minutes(1);
   constexpr int kWarmUp = 5;
-  std::mutex mutex;
-  std::vector<Span> all;
+  std::vector<std::vector<Span>> by_rank(static_cast<std::size_t>(topology.world));
   run_ranks(topology, kDeadline, [&](Communicator& world) {
     bind_this_thread(world.rank());
     RankContext context(world, Device::cpu());
@@ -38,11 +36,10 @@ std::vector<Span> measure(const MeasuredPair& pair, DType dtype, const Topology&
     const PlanPair plans{pair.plan, pair.plan};
     for (int i = 0; i < kWarmUp; ++i) static_cast<void>(layer.time_blocking(plans));
     static_cast<void>(layer.record_blocking(plans, PassOrder::kAsPlanned));
-    const std::vector<Span> mine = layer.recorder().spans(0);
-    const std::lock_guard lock(mutex);
-    all.insert(all.end(), mine.begin(), mine.end());
+    by_rank[static_cast<std::size_t>(world.rank())] = layer.recorder().spans(0);
   });
-  std::ranges::stable_sort(all, {}, &Span::rank);
+  std::vector<Span> all;
+  for (const std::vector<Span>& spans : by_rank) all.insert(all.end(), spans.begin(), spans.end());
   return all;
 }
 

@@ -70,8 +70,8 @@ class Pool {
 }  // namespace
 
 struct ProfileSweep::Impl {
-  Impl(const ProfileSettings& settings_in, RankContext& context_in, Stream& stream_in)
-      : settings(settings_in), context(context_in), stream(stream_in) {}
+  Impl(ProfileSettings settings_in, RankContext& context_in, Stream& stream_in)
+      : settings(std::move(settings_in)), context(context_in), stream(stream_in) {}
 
   void add_shape(const LayerShape& shape);
   void record(Case& the_case, PassOrder order);

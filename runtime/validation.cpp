@@ -4,9 +4,9 @@
 #include <array>
 #include <chrono>
 #include <cmath>
-#include <functional>
 #include <numeric>
 #include <thread>
+#include <utility>
 
 #include "base/require.h"
 #include "costmodel/accuracy.h"
@@ -59,7 +59,9 @@ class Predictor {
                         .median_error = median(kinds_[i].errors),
                         .share = kinds_[i].measured_us / total_us});
     }
-    std::ranges::stable_sort(errors, std::greater(), &KindError::share);
+    std::ranges::sort(errors, [](const KindError& a, const KindError& b) {
+      return a.share != b.share ? a.share > b.share : a.kind < b.kind;
+    });
     return errors;
   }
 
@@ -211,6 +213,14 @@ ValidationReport compare_with_execution(const ValidationRecording& recording, co
   report.max_regret = std::ranges::max(regrets);
   report.within_band = within / static_cast<double>(recording.passes.size());
   return report;
+}
+
+ValidationRun validate_prediction(const ValidationSettings& settings, const BudgetProgress& progress) {
+  ValidationRecording recording = record_validation(settings, progress);
+  const Cluster cluster = cluster_of(recording);
+  const CostModel costs = calibrated_costs(recording, cluster);
+  ValidationReport report = compare_with_execution(recording, cluster, costs);
+  return {.recording = std::move(recording), .cluster = cluster, .costs = costs, .report = std::move(report)};
 }
 
 }  // namespace flex

@@ -83,4 +83,16 @@ struct ValidationReport {
 /// @throws InputError like calibrate().
 [[nodiscard]] CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster);
 
+/// All of a validation: what was measured, the model that its samples gave, and what that is worth.
+struct ValidationRun {
+  ValidationRecording recording;
+  Cluster cluster;
+  CostModel costs;
+  ValidationReport report;
+};
+
+/// Records on this host, calibrates, compares.
+[[nodiscard]] ValidationRun validate_prediction(const ValidationSettings& settings,
+                                                const BudgetProgress& progress = {});
+
 }  // namespace flex

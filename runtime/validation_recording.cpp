@@ -83,7 +83,7 @@ MeasuredPass pass_from(JsonObject json) {
                   : Pass::kBackward,
       .median_us = json.required<double>("median_us", JsonRange::above(0)),
       .spread_us = json.required<double>("spread_us", JsonRange::at_least(0))};
-  JsonObject kinds = json.required<JsonObject>("kinds_us");
+  auto kinds = json.required<JsonObject>("kinds_us");
   for (const std::string& key : kinds.keys()) {
     const auto kind = parse_operation_kind(key);
     if (!kind) kinds.reject(key, "is no kind of operation");

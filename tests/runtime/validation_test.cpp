@@ -76,8 +76,11 @@ TEST(MeasuredPairs, AreAllPlansOfAShapeButTheLast) {
 }
 
 TEST(Validation, RecordsBothHalvesAndReadsThemBack) {
-  const ValidationRecording recording = record_validation(quick());
+  const ValidationRun run = validate_prediction(quick());
+  const ValidationRecording& recording = run.recording;
   EXPECT_EQ(recording.rounds, 2);
+  ASSERT_EQ(run.report.passes.size(), recording.passes.size());
+  EXPECT_EQ(run.report.passes.front().measured, recording.passes.front());
   ASSERT_EQ(recording.passes.size(), 20U);
   for (const MeasuredPass& measured : recording.passes) {
     EXPECT_GT(measured.median_us, 0);
