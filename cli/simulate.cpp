@@ -13,12 +13,15 @@
 #include "cli/layer_options.h"
 #include "cli/prediction_table.h"
 #include "cli/progress.h"
+#include "cli/validation_table.h"
 #include "costmodel/cluster_description.h"
 #include "costmodel/plan_space.h"
 #include "costmodel/prediction.h"
 #include "costmodel/simulation_spans.h"
 #include "kernels/moe/route.h"
 #include "profiler/chrome_trace.h"
+#include "runtime/pass_trace.h"
+#include "runtime/validation.h"
 
 // flexmoe simulate --cluster azure_ndv4_a100 --nodes 32 --tokens 16384 ... [--plan P|all|best]
 // [--scale 16..2048] Predicts what a layer takes on a described cluster. Needs no GPU.
@@ -39,6 +42,10 @@ struct Options {
   std::string scale;
   std::string trace;
   int layers = 1;
+  bool validate = false;
+  int ranks = 2;
+  double budget_s = 90;
+  std::uint64_t seed = 1;
   bool json = false;
 };
 
@@ -151,7 +158,30 @@ void run_scale(Options options) {
   }
 }
 
+/// How wrong predictions are on this host, which anyone can run.
+void run_validation(const Options& options) {
+  const ValidationSettings settings{.world = options.ranks,
+                                    .dtype = *parse_dtype(options.layer.dtype),
+                                    .seed = options.seed,
+                                    .budget_s = options.budget_s};
+  std::optional<ValidationRun> run;
+  {
+    Progress progress("validate");
+    run.emplace(validate_prediction(settings, [&](int done, int total) { progress.update(done, total); }));
+  }
+  if (!options.trace.empty()) {
+    const MeasuredPair& shown = run->recording.passes.front().pair;
+    write_chrome_trace(options.trace, trace_on_this_host(shown, settings.dtype, run->cluster, run->costs));
+  }
+  if (options.json) {
+    fmt::print("{}\n", validation_json(run->report).dump(2));
+  } else {
+    fmt::print("{}", validation_table(run->report));
+  }
+}
+
 void run(const Options& options) {
+  if (options.validate) return run_validation(options);
   if (!options.scale.empty()) return run_scale(options);
   const Cluster cluster = load_cluster(options.cluster, options.nodes);
   const Calibration calibration = calibration_for(options, cluster);
@@ -204,6 +234,20 @@ void add_simulate(CLI::App& app, Outcome& /*outcome*/) {
       "A row for each of several sizes: numbers of ranks from .. to, doubling, e.g. 16..2048");
   command->add_option("--trace", options->trace,
                       "Write the timeline of the plan (the fastest of several) for Perfetto");
+  CLI::Option* validate = command->add_flag(
+      "--validate", options->validate,
+      "Measure this host's CPU ranks instead, calibrate, and compare predictions with other passes");
+  command->add_option("--ranks", options->ranks, "With --validate: in-process ranks")
+      ->check(CLI::Range(1, 64))
+      ->needs(validate)
+      ->capture_default_str();
+  command->add_option("--budget", options->budget_s, "With --validate: seconds to measure")
+      ->check(CLI::Range(1.0, 86400.0))
+      ->needs(validate)
+      ->capture_default_str();
+  command->add_option("--seed", options->seed, "With --validate: of shapes, plans and tokens")
+      ->needs(validate)
+      ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
   command->footer(
       "Example: flexmoe simulate --cluster azure_ndv4_a100 --experts-per-rank 2 --scale 16..2048 --baseline "

@@ -116,23 +116,40 @@ bool is_communication(OperationKind kind) {
          kind == OperationKind::kRailCopy;
 }
 
-/// Slowdowns: durations beside the other stream over those alone.
+/// What operations did beside the other stream, added up over samples.
+struct BesideTimes {
+  double beside_us = 0;  ///< how long that was
+  double alone_us = 0;   ///< how long the same work takes alone
+
+  /// Long operations count for more: one that waits for a core is late by what the other stream keeps it for,
+  /// not by a factor, so that short ones alone would say anything.
+  [[nodiscard]] double slowdown() const {
+    constexpr double kLargest = 100;  // nothing was done beside the other stream but for noise
+    return std::clamp(beside_us / std::max(alone_us, beside_us / kLargest), 1.0, kLargest);
+  }
+};
+
+/// Slowdowns: time beside the other stream over the time that the same work takes alone. The rest of an
+/// operation that was beside it for a part only went on as if alone.
 void fit_overlap(CalibrationResult& result, const Cluster& cluster, std::span<const CostSample> samples,
                  std::span<const FitPoint> alone) {
   std::map<Sizes, std::vector<double>> durations;
   for (const FitPoint& point : alone) durations[sizes_of(point.work)].push_back(point.measured_us);
   const OperationRoofline roofline(cluster, result.parameters);
-  std::map<std::pair<AllToAllAlgorithm, Beside>, std::vector<double>> ratios;
+  std::map<std::pair<AllToAllAlgorithm, Beside>, BesideTimes> times;
   for (const CostSample& sample : samples) {
     const bool communication = is_communication(sample.kind);
     if (sample.beside != (communication ? Beside::kCompute : Beside::kCommunication)) continue;
+    if (sample.duration_ns <= 0) continue;
     const OperationWork work = work_of(sample);
     const auto found = durations.find(sizes_of(work));
     const double alone_us =
         found == durations.end() ? roofline.duration_us(work) : quantile(found->second, 0.5);
-    if (alone_us <= 0) continue;
-    ratios[{sample.algorithm, sample.beside}].push_back(static_cast<double>(sample.duration_ns) / 1e3 /
-                                                        alone_us);
+    const auto duration_us = static_cast<double>(sample.duration_ns) / 1e3;
+    const double beside_us = sample.beside_ns > 0 ? static_cast<double>(sample.beside_ns) / 1e3 : duration_us;
+    BesideTimes& sum = times[{sample.algorithm, sample.beside}];
+    sum.beside_us += beside_us;
+    sum.alone_us += alone_us - (duration_us - beside_us);
     ++result.num_overlap_samples;
   }
   for (const auto algorithm : {AllToAllAlgorithm::kLinear, AllToAllAlgorithm::kHierarchical2d}) {
@@ -140,13 +157,13 @@ void fit_overlap(CalibrationResult& result, const Cluster& cluster, std::span<co
     OverlapSlowdown& slowdown = linear ? result.parameters.linear : result.parameters.hierarchical;
     const std::string section = linear ? "overlap_linear." : "overlap_2dh.";
     for (const Beside beside : {Beside::kCommunication, Beside::kCompute}) {
-      const auto found = ratios.find({algorithm, beside});
+      const auto found = times.find({algorithm, beside});
       const bool compute = beside == Beside::kCommunication;
-      if (found == ratios.end()) {
+      if (found == times.end()) {
         result.kept.push_back(section + (compute ? "compute_factor" : "communication_factor"));
         continue;
       }
-      (compute ? slowdown.compute : slowdown.communication) = std::max(1.0, quantile(found->second, 0.5));
+      (compute ? slowdown.compute : slowdown.communication) = found->second.slowdown();
     }
   }
 }

@@ -45,7 +45,8 @@ struct CalibrationResult {
 /// Fits parameters to operations that were measured on `cluster`: least squares of relative errors with no
 /// parameter below zero, robust to outliers (Huber, iteratively reweighted), towards `start` where samples
 /// leave a choice. contention_exponent, base_memory_GiB and the TF32 flags are start's. Overlap is fitted
-/// from samples with `beside`, compared with those of equal sizes alone or else with the fit. Deterministic:
+/// from samples with `beside`: their time beside the other stream, added up, over what the same work takes
+/// alone by samples of equal sizes or else by the fit. Deterministic:
 /// the order of samples does not matter but for rounding.
 /// @throws InputError for no usable sample, or settings out of range.
 /// @source Huber, "Robust Estimation of a Location Parameter", 1964; Lawson and Hanson, "Solving Least

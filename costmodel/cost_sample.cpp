@@ -59,6 +59,10 @@ CostSample read_sample(JsonObject json) {
         *algorithm == "linear" ? AllToAllAlgorithm::kLinear : AllToAllAlgorithm::kHierarchical2d;
   }
   sample.duration_ns = json.required<std::int64_t>("duration_ns", size);
+  sample.beside_ns = json.optional<std::int64_t>("beside_ns", size).value_or(0);
+  if (sample.beside_ns > sample.duration_ns || (sample.beside_ns > 0 && sample.beside == Beside::kNothing)) {
+    json.reject("beside_ns", "is {}; it is at most duration_ns, and needs `beside`", sample.beside_ns);
+  }
   sample.device = json.required<std::string>("device");
   sample.source = json.required<std::string>("source");
   json.finish();
@@ -111,6 +115,7 @@ std::string to_json_line(const CostSample& sample) {
   if (sample.beside != Beside::kNothing) json["beside"] = name(sample.beside);
   json["algorithm"] = name(sample.algorithm);
   json["duration_ns"] = sample.duration_ns;
+  if (sample.beside_ns != 0) json["beside_ns"] = sample.beside_ns;
   json["device"] = sample.device;
   json["source"] = sample.source;
   return json.dump();

@@ -22,9 +22,9 @@ enum class Beside : std::uint8_t { kNothing, kCompute, kCommunication };
 ///   {"op": "expert_ffn", "dtype": "fp32", "batch": 2, "rows": 64, "columns": 256, "model_dim": 128,
 ///    "flops": 16777216, "bytes": 917504, "duration_ns": 210400, "device": "...", "source": "..."}
 ///
-/// Sizes that are zero may be left out. `world` and `ranks_per_node` belong to collectives; so do `beside`
-/// and `algorithm` to operations that were measured while the other stream was busy all the time: what
-/// overlap is fitted from. `beside` left out: nothing ran.
+/// Sizes that are zero may be left out. `world` and `ranks_per_node` belong to collectives; so do `beside`,
+/// `beside_ns` and `algorithm` to operations that were measured while the other stream was busy: what overlap
+/// is fitted from. `beside` left out: nothing ran.
 struct CostSample {
   OperationKind kind = OperationKind::kGate;
   DType dtype = DType::kF32;
@@ -37,6 +37,8 @@ struct CostSample {
   Beside beside = Beside::kNothing;
   AllToAllAlgorithm algorithm = AllToAllAlgorithm::kLinear;  ///< of the plan under which it ran
   std::int64_t duration_ns = 0;
+  std::int64_t beside_ns =
+      0;               ///< of the duration, while the other stream was busy; 0 with `beside`: all of it
   std::string device;  ///< what ran it, e.g. the model name of the processor
   std::string source;  ///< who measured it, e.g. the command
 

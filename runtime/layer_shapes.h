@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/moe_config.h"
+
+namespace flex {
+
+/// Sizes of a layer that is measured.
+struct LayerShape {
+  std::int64_t num_tokens = 0;  ///< T, on every rank
+  std::int64_t model_dim = 0;
+  std::int64_t hidden_dim = 0;
+  std::int64_t num_experts = 0;
+  std::int64_t top_k = 1;
+  double capacity_factor = 1;  ///< above 0
+
+  friend bool operator==(const LayerShape&, const LayerShape&) = default;
+};
+/// e.g. `T512 M128 H256 E4 k2 f1`.
+[[nodiscard]] std::string to_string(const LayerShape& shape);
+
+/// A layer with the defaults of MoeConfig, and relu, beside these sizes.
+[[nodiscard]] MoeConfig config_of(const LayerShape& shape, DType dtype);
+
+/// Of the forward pass, as ranks with equal token counts agree on it.
+[[nodiscard]] Workload workload_of(const LayerShape& shape, DType dtype, int world);
+
+/// Multiplications plus additions of the experts' products in one rank's forward pass, for a draw of shapes.
+struct WorkRange {
+  double min_flops = 2e7;
+  double max_flops = 2e8;
+};
+
+/// `count` different shapes that `world` ranks can run: widths, experts and ratios from short lists, tokens
+/// so that the work, uniform on a logarithmic scale, lies in `range` as far as at least 64 and at most 4096
+/// tokens allow. None is one of `taken`. Equal arguments give equal shapes everywhere.
+[[nodiscard]] std::vector<LayerShape> draw_shapes(int count, int world, const WorkRange& range,
+                                                  std::uint64_t seed, std::span<const LayerShape> taken = {});
+
+}  // namespace flex

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "costmodel/plan.h"
+#include "costmodel/schedule.h"
+#include "runtime/layer_shapes.h"
+#include "runtime/rank_context.h"
+
+namespace flex {
+
+/// One plan of one layer, forward and backward alike.
+struct MeasuredPair {
+  LayerShape shape;
+  Plan plan;
+
+  friend bool operator==(const MeasuredPair&, const MeasuredPair&) = default;
+};
+
+/// What one kind of operation took in one pass, each of its operations with nothing beside it.
+struct KindTime {
+  OperationKind kind = OperationKind::kGate;
+  double us = 0;
+
+  friend bool operator==(const KindTime&, const KindTime&) = default;
+};
+
+/// How long one pass of one pair took.
+struct MeasuredPass {
+  MeasuredPair pair;
+  Pass pass = Pass::kForward;   ///< forward: the route part too
+  double median_us = 0;         ///< over the repeats, each the longest of the ranks
+  double spread_us = 0;         ///< median absolute deviation of the repeats
+  std::vector<KindTime> kinds;  ///< in the order of OperationKind
+
+  friend bool operator==(const MeasuredPass&, const MeasuredPass&) = default;
+};
+
+/// `count` pairs: all plans of a shape after the other, those of the last one drawn by the seed. Shapes are
+/// drawn as draw_shapes() does.
+[[nodiscard]] std::vector<MeasuredPair> draw_pairs(int count, const Cluster& cluster, DType dtype,
+                                                   const WorkRange& range, std::uint64_t seed,
+                                                   std::span<const LayerShape> taken = {});
+
+/// Measures whole passes on the ranks of this host, round after round like ProfileSweep. Collective.
+class PassMeasurement {
+ public:
+  /// Pairs of one shape share a layer if they follow each other. @throws InputError for a plan that cannot
+  /// run.
+  PassMeasurement(std::span<const MeasuredPair> pairs, DType dtype, std::uint64_t seed, RankContext& context,
+                  Stream& stream);
+  ~PassMeasurement();
+  PassMeasurement(const PassMeasurement&) = delete;
+  PassMeasurement& operator=(const PassMeasurement&) = delete;
+
+  void run_round_blocking();
+  /// Forward and backward of each pair; equal on all ranks. Needs a round.
+  [[nodiscard]] std::vector<MeasuredPass> passes() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace flex

@@ -1,0 +1,85 @@
+#include "runtime/timed_layer.h"
+
+#include "runtime/random_tensor.h"
+
+namespace flex {
+namespace {
+
+Tensor random_tokens(const LayerShape& shape, DType dtype, std::uint64_t seed, std::uint64_t stream,
+                     const RankContext& context) {
+  constexpr std::uint64_t kStreamsPerRank = 2;
+  return random_normal_tensor(dtype, {shape.num_tokens, shape.model_dim}, context.device(), seed,
+                              kStreamsPerRank * static_cast<std::uint64_t>(context.rank()) + stream);
+}
+
+// A wait for the operation before stands for all others, which are no later than that.
+void follow_one_by_one(Schedule& schedule) {
+  std::vector<Operation>& operations = schedule.operations;
+  for (std::size_t i = 1; i < operations.size(); ++i) {
+    operations[i].num_waits = operations[i].stream == operations[i - 1].stream ? 0 : 1;
+    operations[i].waits[0] = static_cast<std::int16_t>(i - 1);
+  }
+}
+
+}  // namespace
+
+TimedLayer::TimedLayer(const LayerShape& shape, DType dtype, std::uint64_t seed, RankContext& context,
+                       Stream& stream)
+    : shape_(shape),
+      context_(context),
+      x_(random_tokens(shape, dtype, seed, 0, context)),
+      dy_(random_tokens(shape, dtype, seed, 1, context)),
+      y_(dtype, x_.shape(), context.device()),
+      dx_(dtype, x_.shape(), context.device()),
+      stream_(stream),
+      marks_(make_mark_source(context.device())),
+      recorder_(context.device(), context.rank()),
+      arrivals_(static_cast<std::size_t>(context.size())),
+      layer_(config_of(shape, dtype), context) {}
+
+TimedLayer::~TimedLayer() { context_.executor().set_observer(nullptr); }
+
+void TimedLayer::wait_for_all() {
+  const std::int64_t here = 0;
+  context_.control().gather_host_blocking({&here, 1}, arrivals_);
+}
+
+void TimedLayer::run(const PlanPair& plans, MarkSource* marks) {
+  constexpr double kLossGradient = 0.01;
+  const ForwardCall call{.top_k = shape_.top_k,
+                         .capacity_factor = shape_.capacity_factor,
+                         .plans = plans,
+                         .training = true,
+                         .equal_tokens = true};
+  wait_for_all();
+  if (marks != nullptr) marks->mark(stream_);
+  static_cast<void>(layer_.forward(x_, y_, call, stream_));
+  if (marks != nullptr) marks->mark(stream_);
+  layer_.backward(dy_, dx_, kLossGradient, stream_);
+  if (marks != nullptr) marks->mark(stream_);
+  stream_.synchronize_blocking();
+}
+
+PassTimes TimedLayer::time_blocking(const PlanPair& plans) {
+  marks_->start_blocking(stream_);
+  run(plans, marks_.get());
+  const std::span<const std::int64_t> times_ns = marks_->times_ns();
+  return {.forward_ns = times_ns[1] - times_ns[0], .backward_ns = times_ns[2] - times_ns[1]};
+}
+
+std::span<const RecordedOperation> TimedLayer::record_blocking(const PlanPair& plans, PassOrder order) {
+  recorder_.start_blocking(stream_);
+  if (order == PassOrder::kOneByOne) layer_.set_probe({.filter = follow_one_by_one});
+  context_.executor().set_observer(&recorder_);
+  run(plans, nullptr);
+  context_.executor().set_observer(nullptr);
+  layer_.set_probe({});
+  return recorder_.recorded();
+}
+
+const Schedule& TimedLayer::schedule(std::int32_t pass) const {
+  if (pass == 0) return layer_.route_schedule();
+  return pass == 1 ? layer_.forward_schedule() : layer_.backward_schedule();
+}
+
+}  // namespace flex

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/stream.h"
+#include "profiler/mark_source.h"
+#include "runtime/layer_shapes.h"
+#include "runtime/moe_layer.h"
+#include "runtime/span_recorder.h"
+
+namespace flex {
+
+/// How the operations of a pass follow each other.
+enum class PassOrder : std::uint8_t {
+  kAsPlanned,
+  kOneByOne,  ///< each operation also waits for the one before it, so that none runs beside another
+};
+
+/// One training pass as this rank saw it: forward, then backward at once.
+struct PassTimes {
+  std::int64_t forward_ns = 0;
+  std::int64_t backward_ns = 0;
+};
+
+/// One rank's layer on random tokens, for measuring. Collective like the layer: all ranks make the same
+/// calls.
+class TimedLayer {
+ public:
+  /// `stream` must outlive it. Layers that are measured in turns share one: the worker of a CPU stream that
+  /// was idle for long may wake up on a core that another rank uses.
+  TimedLayer(const LayerShape& shape, DType dtype, std::uint64_t seed, RankContext& context, Stream& stream);
+  ~TimedLayer();
+  TimedLayer(const TimedLayer&) = delete;
+  TimedLayer& operator=(const TimedLayer&) = delete;
+
+  /// One pass, with nothing watching. All ranks start together.
+  PassTimes time_blocking(const PlanPair& plans);
+  /// One pass with all its operations: pass 0 is the route part, 1 forward experts, 2 backward experts. Valid
+  /// until the next call.
+  std::span<const RecordedOperation> record_blocking(const PlanPair& plans, PassOrder order);
+  [[nodiscard]] SpanRecorder& recorder() { return recorder_; }
+
+  /// Of the last pass: 0 route, 1 forward experts, 2 backward experts.
+  [[nodiscard]] const Schedule& schedule(std::int32_t pass) const;
+  /// Of the forward pass, agreed.
+  [[nodiscard]] const Workload& workload() const { return layer_.forward_schedule().workload; }
+
+ private:
+  void run(const PlanPair& plans, MarkSource* marks);
+  void wait_for_all();
+
+  LayerShape shape_;
+  RankContext& context_;
+  Tensor x_, dy_, y_, dx_;
+  Stream& stream_;
+  std::unique_ptr<MarkSource> marks_;
+  SpanRecorder recorder_;
+  std::vector<std::int64_t> arrivals_;
+  MoeLayer layer_;
+};
+
+}  // namespace flex

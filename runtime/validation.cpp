@@ -1,0 +1,226 @@
+#include "runtime/validation.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+#include <thread>
+#include <utility>
+
+#include "base/require.h"
+#include "costmodel/accuracy.h"
+#include "costmodel/cluster_description.h"
+#include "costmodel/critical_path.h"
+#include "costmodel/pass_sequence.h"
+#include "runtime/bind_thread.h"
+#include "runtime/launch.h"
+#include "runtime/processor_name.h"
+
+namespace flex {
+namespace {
+
+/// Measured and predicted times of one kind of operation, by pass.
+struct KindTimes {
+  std::vector<double> errors;
+  double measured_us = 0;
+};
+
+LayerStack stack_of(const MeasuredPass& measured, DType dtype, const Cluster& cluster) {
+  return {.workload = workload_of(measured.pair.shape, dtype, cluster.world()),
+          .forward = measured.pair.plan,
+          .backward = measured.pair.plan,
+          .cluster = cluster,
+          .passes = measured.pass == Pass::kForward ? Passes::kForward : Passes::kBackward};
+}
+
+/// Runs the model over the passes of a recording.
+class Predictor {
+ public:
+  Predictor(const ValidationRecording& recording, const Cluster& cluster, const OperationCosts& costs)
+      : dtype_(recording.dtype), cluster_(cluster), costs_(costs) {}
+
+  PassPrediction predict(const MeasuredPass& measured) {
+    sequence_.build(stack_of(measured, dtype_, cluster_));
+    const Simulation& simulation = simulator_.run(sequence_.passes(), costs_);
+    find_critical_path_into(path_, simulation);
+    add_kinds(measured, simulation);
+    return {.measured = measured, .predicted_us = simulation.total_us, .band_us = path_.error_us};
+  }
+
+  [[nodiscard]] std::vector<KindError> kinds() const {
+    double total_us = 0;
+    for (const KindTimes& times : kinds_) total_us += times.measured_us;
+    std::vector<KindError> errors;
+    for (std::size_t i = 0; i < kinds_.size(); ++i) {
+      if (kinds_[i].errors.empty()) continue;
+      errors.push_back({.kind = static_cast<OperationKind>(i),
+                        .num_passes = static_cast<int>(kinds_[i].errors.size()),
+                        .median_error = median(kinds_[i].errors),
+                        .share = kinds_[i].measured_us / total_us});
+    }
+    std::ranges::sort(errors, [](const KindError& a, const KindError& b) {
+      return a.share != b.share ? a.share > b.share : a.kind < b.kind;
+    });
+    return errors;
+  }
+
+ private:
+  void add_kinds(const MeasuredPass& measured, const Simulation& simulation) {
+    std::array<double, kNumOperationKinds> predicted_us{};
+    for (std::size_t i = 0; i < simulation.operations.size(); ++i) {
+      predicted_us[static_cast<std::size_t>(simulation.operations[i].operation.kind)] +=
+          simulation.costs[i].duration_us;  // rank 0's
+    }
+    for (const KindTime& kind : measured.kinds) {
+      if (kind.us <= 0) continue;
+      KindTimes& times = kinds_[static_cast<std::size_t>(kind.kind)];
+      times.errors.push_back(relative_error(predicted_us[static_cast<std::size_t>(kind.kind)], kind.us));
+      times.measured_us += kind.us;
+    }
+  }
+
+  DType dtype_;
+  const Cluster& cluster_;
+  const OperationCosts& costs_;
+  PassSequence sequence_;
+  Simulator simulator_;
+  CriticalPath path_;
+  std::array<KindTimes, kNumOperationKinds> kinds_;
+};
+
+std::vector<ShapeOrder> orders_of(std::span<const PassPrediction> predictions) {
+  std::vector<ShapeOrder> orders;
+  std::vector<std::vector<Alternative>> alternatives;
+  for (const PassPrediction& prediction : predictions) {
+    const MeasuredPass& measured = prediction.measured;
+    const auto same = [&](const ShapeOrder& order) {
+      return order.shape == measured.pair.shape && order.pass == measured.pass;
+    };
+    auto found = std::ranges::find_if(orders, same);
+    if (found == orders.end()) {
+      found = orders.insert(orders.end(), {.shape = measured.pair.shape, .pass = measured.pass});
+      alternatives.emplace_back();
+    }
+    alternatives[static_cast<std::size_t>(found - orders.begin())].push_back(
+        {.predicted = prediction.predicted_us, .measured = measured.median_us, .spread = measured.spread_us});
+  }
+  for (std::size_t i = 0; i < orders.size(); ++i) {
+    orders[i].num_plans = static_cast<int>(alternatives[i].size());
+    orders[i].tau = kendall_tau_b(alternatives[i]);
+    orders[i].regret = regret(alternatives[i]);
+  }
+  return orders;
+}
+
+double mean(std::span<const double> values) {
+  return values.empty()
+             ? 0
+             : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double median_error_of(std::span<const PassPrediction> predictions, std::optional<Pass> pass = {}) {
+  std::vector<double> errors;
+  for (const PassPrediction& prediction : predictions) {
+    if (!pass || prediction.measured.pass == *pass) errors.push_back(prediction.relative_error());
+  }
+  return errors.empty() ? 0 : median(errors);
+}
+
+}  // namespace
+
+double PassPrediction::relative_error() const {
+  return flex::relative_error(predicted_us, measured.median_us);
+}
+
+Cluster cluster_of(const ValidationRecording& recording) {
+  Cluster cluster = load_cluster("cpu_host");
+  cluster.nodes = recording.world / recording.ranks_per_node;
+  cluster.ranks_per_node = recording.ranks_per_node;
+  cluster.ranks_per_device = recording.ranks_per_node;
+  cluster.host_cores = recording.host_cores;
+  return cluster;
+}
+
+CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster) {
+  return {cluster, calibrate(cluster, recording.samples, default_calibration(cluster).parameters).parameters};
+}
+
+ValidationRecording record_validation(const ValidationSettings& settings, const BudgetProgress& progress) {
+  require(settings.world >= 1 && settings.num_pairs >= 1 && settings.num_calibration_shapes >= 1,
+          "a validation of {} pairs on {} ranks after {} shapes; each is at least 1", settings.num_pairs,
+          settings.world, settings.num_calibration_shapes);
+  constexpr auto kDeadline = std::chrono::minutes(2);
+  const Topology topology{settings.world, settings.world};
+  ValidationRecording recording{.device = processor_name(),
+                                .host_cores = static_cast<int>(std::thread::hardware_concurrency()),
+                                .world = settings.world,
+                                .ranks_per_node = settings.world,
+                                .dtype = settings.dtype,
+                                .seed = settings.seed};
+  const ProfileSettings profile{
+      .shapes = draw_shapes(settings.num_calibration_shapes, settings.world, settings.range, settings.seed),
+      .dtype = settings.dtype,
+      .seed = settings.seed,
+      .device = recording.device,
+      .source = "validation"};
+  const std::vector<MeasuredPair> pairs = draw_pairs(settings.num_pairs, cluster_of(topology), settings.dtype,
+                                                     settings.range, settings.seed + 1, profile.shapes);
+  run_ranks(topology, kDeadline, [&](Communicator& world) {
+    bind_this_thread(world.rank());
+    RankContext context(world, Device::cpu());
+    Stream stream(context.device());
+    ProfileSweep sweep(profile, context, stream);
+    PassMeasurement measurement(pairs, settings.dtype, settings.seed + 1, context, stream);
+    const int rounds = run_rounds(
+        settings.budget_s, settings.min_rounds, context,
+        [&] {
+          sweep.run_round_blocking();
+          measurement.run_round_blocking();
+        },
+        progress);
+    if (world.rank() != 0) return;
+    recording.rounds = rounds;
+    recording.samples = sweep.samples();
+    recording.passes = measurement.passes();
+  });
+  return recording;
+}
+
+ValidationReport compare_with_execution(const ValidationRecording& recording, const Cluster& cluster,
+                                        const OperationCosts& costs) {
+  require(!recording.passes.empty(), "there is no pass to compare predictions with");
+  ValidationReport report;
+  Predictor predictor(recording, cluster, costs);
+  double within = 0;
+  for (const MeasuredPass& measured : recording.passes) {
+    const PassPrediction& prediction = report.passes.emplace_back(predictor.predict(measured));
+    within += std::abs(prediction.predicted_us - measured.median_us) <= prediction.band_us ? 1 : 0;
+  }
+  report.orders = orders_of(report.passes);
+  report.kinds = predictor.kinds();
+  report.median_error = median_error_of(report.passes);
+  report.forward_error = median_error_of(report.passes, Pass::kForward);
+  report.backward_error = median_error_of(report.passes, Pass::kBackward);
+  std::vector<double> taus;
+  std::vector<double> regrets;
+  for (const ShapeOrder& order : report.orders) {
+    if (order.tau) taus.push_back(*order.tau);
+    regrets.push_back(order.regret);
+  }
+  report.mean_tau = mean(taus);
+  report.mean_regret = mean(regrets);
+  report.max_regret = std::ranges::max(regrets);
+  report.within_band = within / static_cast<double>(recording.passes.size());
+  return report;
+}
+
+ValidationRun validate_prediction(const ValidationSettings& settings, const BudgetProgress& progress) {
+  ValidationRecording recording = record_validation(settings, progress);
+  const Cluster cluster = cluster_of(recording);
+  const CostModel costs = calibrated_costs(recording, cluster);
+  ValidationReport report = compare_with_execution(recording, cluster, costs);
+  return {.recording = std::move(recording), .cluster = cluster, .costs = costs, .report = std::move(report)};
+}
+
+}  // namespace flex
