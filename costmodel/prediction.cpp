@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <utility>
 
 #include "costmodel/baseline.h"
 #include "costmodel/plan_space.h"
@@ -92,8 +93,8 @@ OperationClass class_of(OperationKind kind) {
   return OperationClass::kHost;
 }
 
-PlanPredictor::PlanPredictor(const LayerStack& stack, const CostModel& costs)
-    : stack_(stack), costs_(costs) {}
+PlanPredictor::PlanPredictor(LayerStack stack, const CostModel& costs)
+    : stack_(std::move(stack)), costs_(costs) {}
 
 LayerStack PlanPredictor::with(const Plan& forward, const Plan& backward) const {
   LayerStack stack = stack_;
@@ -161,8 +162,8 @@ PlanPrediction PlanPredictor::best() {
   }
   std::optional<PlanPrediction> best;
   for (const auto& [key, pair] : pairs) {
-    PlanPrediction one = predict(pair.forward.plan, pair.backward.plan);
-    if (!best || comes_before(one, *best)) best = std::move(one);
+    const PlanPrediction one = predict(pair.forward.plan, pair.backward.plan);
+    if (!best || comes_before(one, *best)) best = one;
   }
   return *best;
 }

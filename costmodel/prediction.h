@@ -46,7 +46,7 @@ struct PlanPrediction {
 class PlanPredictor {
  public:
   /// `stack.forward` and `stack.backward` are ignored. `costs` must live as long.
-  PlanPredictor(const LayerStack& stack, const CostModel& costs);
+  PlanPredictor(LayerStack stack, const CostModel& costs);
 
   /// @throws InputError for a plan that cannot run.
   [[nodiscard]] PlanPrediction predict(const Plan& forward, const Plan& backward);
