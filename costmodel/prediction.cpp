@@ -28,7 +28,8 @@ std::int64_t stack_bytes(const LayerStack& stack, const CostModel& costs) {
 
 bool comes_before(const PlanPrediction& a, const PlanPrediction& b) {
   if (a.fits != b.fits) return a.fits;
-  return a.total_us < b.total_us;
+  if (a.total_us != b.total_us) return a.total_us < b.total_us;
+  return a.forward < b.forward;
 }
 
 }  // namespace
@@ -128,7 +129,7 @@ std::vector<PlanPrediction> PlanPredictor::all() {
   for (const Plan& plan : PlanSpace(stack_.workload, stack_.cluster).plans()) {
     result.push_back(predict(plan, plan));
   }
-  std::ranges::stable_sort(result, comes_before);
+  std::ranges::sort(result, comes_before);
   return result;
 }
 
