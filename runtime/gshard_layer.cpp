@@ -170,7 +170,7 @@ void GshardLayer::run_experts(Stream& stream) {
   const Shape rows = {config_.num_experts, capacity_, config_.model_dim};
   expert_ffn({.kind = config_.ffn,
               .activation = config_.activation,
-              .weights = expert_values(parameters_),
+              .weights = as_const(expert_values(parameters_)),
               .x = encoded_.reshaped(rows),
               .hidden = hidden_,
               .up = up_,
@@ -197,7 +197,7 @@ void GshardLayer::run_experts_backward(Stream& stream) {
   expert_ffn_backward_fc2(weights, stream);
   expert_ffn_backward_data({.kind = config_.ffn,
                             .activation = config_.activation,
-                            .weights = expert_values(parameters_),
+                            .weights = as_const(expert_values(parameters_)),
                             .dy = dslots_.reshaped(rows),
                             .hidden = hidden_,
                             .up = up_,

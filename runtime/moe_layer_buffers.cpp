@@ -9,14 +9,6 @@
 /// Memory of a pass: everything is taken from the arena before its operations are queued, and lies at the
 /// same place in every iteration of the same sizes.
 namespace flex {
-namespace {
-
-TensorView part_of(Parameter* parameter, bool gradient) {
-  if (parameter == nullptr) return {};
-  return gradient ? parameter->gradient.view() : parameter->value.view();
-}
-
-}  // namespace
 
 TensorView MoeLayer::Impl::take(DType dtype, Shape shape) {
   const TensorView view = arena_.take(dtype, shape);
@@ -88,22 +80,8 @@ ExchangeBuffers MoeLayer::Impl::take_exchange(const Plan& plan) {
   return buffers;
 }
 
-WeightViews MoeLayer::Impl::own(bool gradients) {
-  if (config_.ffn == FfnKind::kGated) {
-    return {.fc1_w = part_of(parameters_.find("experts.w1"), gradients),
-            .up_w = part_of(parameters_.find("experts.w2"), gradients),
-            .fc2_w = part_of(parameters_.find("experts.w3"), gradients)};
-  }
-  Parameter* fc2_bias = parameters_.find("experts.batched_fc2_bias");
-  if (fc2_bias != nullptr && gradients && !fc2_bias->trained) fc2_bias = nullptr;
-  return {.fc1_w = part_of(parameters_.find("experts.batched_fc1_w"), gradients),
-          .fc2_w = part_of(parameters_.find("experts.batched_fc2_w"), gradients),
-          .fc1_bias = part_of(parameters_.find("experts.batched_fc1_bias"), gradients),
-          .fc2_bias = part_of(fc2_bias, gradients)};
-}
-
 WeightViews MoeLayer::Impl::take_weights(bool gradients) {
-  WeightViews views = own(gradients);
+  WeightViews views = gradients ? expert_gradients(parameters_) : expert_values(parameters_);
   if (!shape_.gathers) return views;
   const DType dtype = config_.dtype;
   const std::int64_t e = shape_.experts;

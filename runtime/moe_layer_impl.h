@@ -84,7 +84,6 @@ class MoeLayer::Impl final : public OperationRunner {
   [[nodiscard]] SlotLayout pipeline_layout(const Plan& plan) const;
   [[nodiscard]] ExchangeBuffers take_exchange(const Plan& plan);
   [[nodiscard]] WeightViews take_weights(bool gradients);
-  [[nodiscard]] WeightViews own(bool gradients);
 
   // moe_layer_operations.cpp: what operations do
   void run_route(const Operation& operation, Stream& stream);

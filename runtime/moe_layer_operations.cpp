@@ -15,17 +15,6 @@
 namespace flex {
 namespace {
 
-ExpertParameters<ConstTensorView> as_const(const WeightViews& w) {
-  const auto optional = [](const TensorView& view) {
-    return view.present() ? ConstTensorView(view) : ConstTensorView{};
-  };
-  return {.fc1_w = w.fc1_w,
-          .up_w = optional(w.up_w),
-          .fc2_w = w.fc2_w,
-          .fc1_bias = optional(w.fc1_bias),
-          .fc2_bias = optional(w.fc2_bias)};
-}
-
 TensorView narrowed_if(const TensorView& view, std::int64_t begin, std::int64_t count) {
   return view.present() ? view.narrowed(begin, count) : view;
 }
@@ -368,7 +357,7 @@ std::int64_t MoeLayer::Impl::fc2_bias_begin() const {
 }
 
 void MoeLayer::Impl::gather_weights(Stream& stream) {
-  const WeightViews from = own(false);
+  const WeightViews from = expert_values(parameters_);
   Communicator& group = context_.weight_group(shape_.weight_group);
   const auto gather = [&](const TensorView& mine, const TensorView& all) {
     if (mine.present()) group.all_gather(mine.data, all.data, mine.bytes(), Traffic::kWeights, stream);
@@ -381,7 +370,7 @@ void MoeLayer::Impl::gather_weights(Stream& stream) {
 }
 
 void MoeLayer::Impl::scatter_gradients(Stream& stream) {
-  const WeightViews to = own(true);
+  const WeightViews to = expert_gradients(parameters_);
   Communicator& group = context_.weight_group(shape_.weight_group);
   const auto scatter = [&](const TensorView& all, const TensorView& mine) {
     if (!mine.present()) return;

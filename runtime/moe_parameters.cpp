@@ -185,15 +185,25 @@ ExpertParameters<View> expert_parts(MoeParameters& parameters, const Part& part)
 
 }  // namespace
 
-ExpertParameters<ConstTensorView> expert_values(MoeParameters& parameters) {
-  return expert_parts<ConstTensorView>(parameters,
-                                       [](const Parameter& parameter) { return parameter.value.view(); });
+ExpertParameters<TensorView> expert_values(MoeParameters& parameters) {
+  return expert_parts<TensorView>(parameters, [](Parameter& parameter) { return parameter.value.view(); });
 }
 
 ExpertParameters<TensorView> expert_gradients(MoeParameters& parameters) {
   return expert_parts<TensorView>(parameters, [](Parameter& parameter) {
     return parameter.trained ? parameter.gradient.view() : TensorView{};
   });
+}
+
+ExpertParameters<ConstTensorView> as_const(const ExpertParameters<TensorView>& views) {
+  const auto optional = [](const TensorView& view) {
+    return view.present() ? ConstTensorView(view) : ConstTensorView{};
+  };
+  return {.fc1_w = optional(views.fc1_w),
+          .up_w = optional(views.up_w),
+          .fc2_w = optional(views.fc2_w),
+          .fc1_bias = optional(views.fc1_bias),
+          .fc2_bias = optional(views.fc2_bias)};
 }
 
 void load_parameter(Parameter& parameter, ConstTensorView whole) {

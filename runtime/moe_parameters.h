@@ -55,8 +55,10 @@ class MoeParameters {
 
 /// The experts' values, and their gradients, as the experts' kernels take them. What the layer does not have
 /// is absent, and so is the gradient of what is not trained.
-[[nodiscard]] ExpertParameters<ConstTensorView> expert_values(MoeParameters& parameters);
+[[nodiscard]] ExpertParameters<TensorView> expert_values(MoeParameters& parameters);
 [[nodiscard]] ExpertParameters<TensorView> expert_gradients(MoeParameters& parameters);
+/// The same views for reading.
+[[nodiscard]] ExpertParameters<ConstTensorView> as_const(const ExpertParameters<TensorView>& views);
 
 /// Copies this rank's part of `whole` (host memory, the parameter's full_shape and type) into `parameter`.
 /// Blocking.
