@@ -14,10 +14,12 @@
 #include "cli/prediction_table.h"
 #include "cli/progress.h"
 #include "cli/validation_table.h"
+#include "costmodel/calibration.h"
 #include "costmodel/cluster_description.h"
 #include "costmodel/plan_space.h"
 #include "costmodel/prediction.h"
 #include "costmodel/simulation_spans.h"
+#include "costmodel/stream_use.h"
 #include "kernels/moe/route.h"
 #include "profiler/chrome_trace.h"
 #include "runtime/pass_trace.h"
@@ -33,9 +35,13 @@ struct Options {
   std::string cluster = "azure_ndv4_a100";
   std::optional<int> nodes;
   std::string calibration;
+  std::string samples;
+  std::string write_calibration;
+  bool tf32 = false;
+  bool no_tf32 = false;
   std::optional<double> experts_per_rank;
   std::optional<std::int64_t> needed_capacity;
-  std::string plan = "all";
+  std::string plan;
   std::string backward_plan;
   std::string pass = "training";
   std::string baseline = "none";
@@ -43,19 +49,34 @@ struct Options {
   std::string trace;
   int layers = 1;
   bool validate = false;
+  std::string write_samples;
   int ranks = 2;
   double budget_s = 90;
   std::uint64_t seed = 1;
   bool json = false;
 };
 
+/// Built-in parameters, those of a file, or what samples say; with TF32 as it was asked for.
 Calibration calibration_for(const Options& options, const Cluster& cluster) {
-  return options.calibration.empty() ? calibration_of(cluster) : read_calibration_file(options.calibration);
+  Calibration calibration =
+      options.calibration.empty() ? calibration_of(cluster) : read_calibration_file(options.calibration);
+  if (!options.samples.empty()) {
+    const CalibrationResult fit =
+        calibrate(cluster, read_cost_samples(options.samples), calibration.parameters);
+    calibration = to_calibration(fit, cluster, "flexmoe simulate --samples " + options.samples);
+  }
+  require(!options.tf32 || cluster.device.peak_tf32_TFLOPs > 0, "--tf32: {} has no TF32 products",
+          cluster.device.name);
+  if (options.tf32 || options.no_tf32) calibration.parameters.compute.tf32_experts = options.tf32;
+  if (!options.write_calibration.empty()) write_calibration_file(options.write_calibration, calibration);
+  return calibration;
 }
 
-std::string layer_text(const Options& options) {
+std::string layer_text(const Options& options, const Calibration& calibration) {
+  const bool tf32 = options.layer.dtype == "fp32" && calibration.parameters.compute.tf32_experts;
   return options.layer.text(options.experts_per_rank ? fmt::format("{} per rank", *options.experts_per_rank)
-                                                     : std::string());
+                                                     : std::string()) +
+         (tf32 ? ", products in TF32" : "");
 }
 
 std::int64_t num_experts(const Options& options, int world) {
@@ -79,6 +100,10 @@ LayerStack stack_of(const Options& options, const Cluster& cluster) {
   workload.dropless = options.layer.capacity_factor <= 0;
   const std::int64_t balanced =
       (workload.num_tokens * workload.top_k + workload.num_experts - 1) / workload.num_experts;
+  require(options.needed_capacity.value_or(balanced) >= balanced,
+          "--needed-capacity is {}; {} choices of {} experts need at least {} slots of the fullest",
+          options.needed_capacity.value_or(balanced), workload.num_tokens * workload.top_k,
+          workload.num_experts, balanced);
   workload.capacity = expert_capacity(workload.top_k, options.layer.capacity_factor, workload.num_tokens,
                                       workload.num_experts, options.needed_capacity.value_or(balanced));
   LayerStack stack{.workload = workload, .cluster = cluster, .num_layers = options.layers};
@@ -93,6 +118,8 @@ std::vector<PlanPrediction> predictions_of(const Options& options, PlanPredictor
     if (options.plan == "all") return predictor.all();
     return {predictor.best()};
   }
+  require(options.backward_plan.empty() || options.pass == "training",
+          "--backward-plan goes with --pass training, not with {}", options.pass);
   const Plan forward = parse_plan(options.plan);
   const Plan backward = options.backward_plan.empty() ? forward : parse_plan(options.backward_plan);
   return {predictor.predict(forward, backward)};
@@ -103,11 +130,12 @@ PredictionRow row_of(const Options& options, const Cluster& cluster, const CostM
   PlanPredictor predictor(stack, costs);
   PredictionRow row{.cluster = cluster, .workload = stack.workload};
   row.plans = predictions_of(options, predictor);
-  if (options.baseline == "fairseq") row.baseline_us = fairseq_us(stack, costs);
-  if (!options.trace.empty()) {
-    const PlanPrediction& shown = row.plans.front();
-    write_chrome_trace(options.trace, spans_of(predictor.timeline(shown.forward, shown.backward)));
-  }
+  if (options.baseline == "fairseq") row.baseline = predict_fairseq(stack, costs);
+  const PlanPrediction& shown = row.plans.front();
+  const Simulation timeline = predictor.timeline(shown.forward, shown.backward);
+  row.streams = stream_use(timeline, 0);
+  if (!options.trace.empty())
+    write_chrome_trace(options.trace, spans_of(timeline, "simulated, all ranks alike:"));
   return row;
 }
 
@@ -131,13 +159,36 @@ std::vector<int> ranks_of_scale(const std::string& scale, const Cluster& cluster
           "--scale: {} ranks do not fill nodes of {}; begin with a multiple of {}", first,
           cluster.ranks_per_node, cluster.ranks_per_node);
   std::vector<int> result;
-  for (int ranks = first; ranks <= last; ranks *= 2) result.push_back(ranks);
+  for (int ranks = first; ranks < last; ranks *= 2) result.push_back(ranks);
+  require(last % cluster.ranks_per_node == 0,
+          "--scale: {} ranks do not fill nodes of {}; end with a multiple of {}", last,
+          cluster.ranks_per_node, cluster.ranks_per_node);
+  result.push_back(last);
   return result;
+}
+
+nlohmann::ordered_json inputs_json(const Options& options, const Calibration& calibration) {
+  nlohmann::ordered_json json = options.layer.json();
+  if (options.experts_per_rank) {
+    json.erase("experts");
+    json["experts_per_rank"] = *options.experts_per_rank;
+  }
+  json.update({{"tf32_products", calibration.parameters.compute.tf32_experts},
+               {"pass", options.pass},
+               {"layers", options.layers},
+               {"cluster", options.cluster},
+               {"calibration",
+                {{"cluster", calibration.cluster},
+                 {"description", calibration.description},
+                 {"source", calibration.source},
+                 {"fitted", calibration.fitted}}}});
+  return json;
 }
 
 void run_scale(Options options) {
   require(options.trace.empty(), "--trace is of one size; leave out --scale");
-  if (options.plan == "all") options.plan = "best";  // one row a size
+  if (options.plan.empty()) options.plan = "best";
+  require(options.plan != "all", "--scale has one row for each size; use --plan best, or one plan");
   const Cluster cluster = load_cluster(options.cluster, options.nodes);
   const std::vector<int> sizes = ranks_of_scale(options.scale, cluster);
   std::vector<PredictionRow> rows;
@@ -147,15 +198,24 @@ void run_scale(Options options) {
     for (const int ranks : sizes) {
       const Cluster sized = load_cluster(options.cluster, ranks / cluster.ranks_per_node);
       if (!calibration) calibration = calibration_for(options, sized);
-      rows.push_back(row_of(options, sized, CostModel(sized, calibration->parameters)));
+      try {
+        rows.push_back(row_of(options, sized, CostModel(sized, calibration->parameters)));
+      } catch (const InputError& error) {
+        fail("at {} ranks: {}", ranks, error.what());
+      }
       progress.update(static_cast<int>(rows.size()), static_cast<int>(sizes.size()));
     }
   }
   if (options.json) {
-    fmt::print("{}\n", predictions_json(rows, *calibration).dump(2));
+    fmt::print("{}\n", predictions_json(inputs_json(options, *calibration), rows).dump(2));
   } else {
-    fmt::print("{}\n{}\n{}", layer_text(options), calibration_text(*calibration), scale_table(rows));
+    fmt::print("{}\n{}\n{}", layer_text(options, *calibration), calibration_text(*calibration, cluster),
+               scale_table(rows));
   }
+}
+
+void say_where(const std::string& trace) {
+  if (!trace.empty()) fmt::print("timeline written to {}; open it at ui.perfetto.dev\n", trace);
 }
 
 /// How wrong predictions are on this host, which anyone can run.
@@ -173,26 +233,37 @@ void run_validation(const Options& options) {
     const MeasuredPair& shown = run->recording.passes.front().pair;
     write_chrome_trace(options.trace, trace_on_this_host(shown, settings.dtype, run->cluster, run->costs));
   }
+  if (!options.write_samples.empty()) write_cost_samples(options.write_samples, run->recording.samples);
   if (options.json) {
     fmt::print("{}\n", validation_json(run->report).dump(2));
-  } else {
-    fmt::print("{}", validation_table(run->report));
+    return;
   }
+  const ValidationRecording& recording = run->recording;
+  fmt::print("{} ranks on {} core(s) of {}, {}, seed {}, {} rounds\n\n{}", recording.world,
+             recording.host_cores, recording.device, name(recording.dtype), recording.seed, recording.rounds,
+             validation_table(run->report));
+  if (recording.world > recording.host_cores) {
+    fmt::print("more ranks than cores: they wait for each other's turn, which the model does not know\n");
+  }
+  say_where(options.trace);
 }
 
-void run(const Options& options) {
+void run(Options options) {
   if (options.validate) return run_validation(options);
   if (!options.scale.empty()) return run_scale(options);
+  if (options.plan.empty()) options.plan = "all";
   const Cluster cluster = load_cluster(options.cluster, options.nodes);
   const Calibration calibration = calibration_for(options, cluster);
   const PredictionRow row = row_of(options, cluster, CostModel(cluster, calibration.parameters));
   if (options.json) {
-    fmt::print("{}\n", predictions_json({row}, calibration).dump(2));
+    fmt::print("{}\n", predictions_json(inputs_json(options, calibration), {row}).dump(2));
     return;
   }
   fmt::print("{}\n{} ranks on {} node(s) of {}, {} experts, capacity {}, {} pass\n{}\n{}",
-             layer_text(options), cluster.world(), cluster.nodes, cluster.name, row.workload.num_experts,
-             row.workload.capacity, options.pass, calibration_text(calibration), prediction_table(row));
+             layer_text(options, calibration), cluster.world(), cluster.nodes, cluster.name,
+             row.workload.num_experts, row.workload.capacity, options.pass,
+             calibration_text(calibration, cluster), prediction_table(row));
+  say_where(options.trace);
 }
 
 }  // namespace
@@ -204,23 +275,39 @@ void add_simulate(CLI::App& app, Outcome& /*outcome*/) {
   options->layer.tokens = 16384;
   options->layer.model_dim = options->layer.hidden_dim = 2048;
   add_layer_options(*command, options->layer);
+  CLI::Option* cluster = command
+                             ->add_option("--cluster", options->cluster,
+                                          "A built-in cluster, or a file; see flexmoe cluster list")
+                             ->capture_default_str();
+  CLI::Option* nodes =
+      command->add_option("--nodes", options->nodes, "Nodes of the cluster (its own default)");
+  CLI::Option* calibration = command
+                                 ->add_option("--calibration", options->calibration,
+                                              "A file of fitted parameters (the cluster's built-in ones)")
+                                 ->check(CLI::ExistingFile);
   command
-      ->add_option("--cluster", options->cluster, "A built-in cluster, or a file; see flexmoe cluster list")
-      ->capture_default_str();
-  command->add_option("--nodes", options->nodes, "Nodes of the cluster (its own default)");
-  command
-      ->add_option("--calibration", options->calibration,
-                   "A file of fitted parameters (the cluster's built-in ones)")
+      ->add_option("--samples", options->samples,
+                   "Fit the parameters to these measured operations first (JSON lines)")
       ->check(CLI::ExistingFile);
-  command->add_option("--experts-per-rank", options->experts_per_rank,
-                      "Experts on each rank, instead of --experts: 2, 1, 0.5 ...");
+  command->add_option("--write-calibration", options->write_calibration,
+                      "Write the parameters that were used to this file");
+  command
+      ->add_flag("--no-tf32", options->no_tf32,
+                 "fp32 experts: products in fp32 whatever the calibration says")
+      ->excludes(command->add_flag("--tf32", options->tf32, "fp32 experts: products in TF32"));
+  command
+      ->add_option("--experts-per-rank", options->experts_per_rank,
+                   "Experts on each rank, instead of --experts: 2, 1, 0.5 ...")
+      ->check(CLI::Range(1e-6, 1e6))
+      ->excludes(command->get_option("--experts"));
   command->add_option("--needed-capacity", options->needed_capacity,
                       "With f <= 0: slots that the fullest expert needs (as if balanced)");
   command->add_option("--layers", options->layers, "Equal layers one after the other")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_option("--plan", options->plan, "A plan such as 'r1 d2 linear', all, or best")
-      ->capture_default_str();
+  CLI::Option* plan = command->add_option(
+      "--plan", options->plan,
+      "A plan such as 'r1 d2 linear', all (the default), or best (the default of --scale)");
   command->add_option("--backward-plan", options->backward_plan,
                       "Another plan of the same r for the backward pass");
   command->add_option("--pass", options->pass, "forward, backward, or training (both)")
@@ -229,16 +316,22 @@ void add_simulate(CLI::App& app, Outcome& /*outcome*/) {
   command->add_option("--baseline", options->baseline, "Compare with: fairseq (einsum, no overlap), or none")
       ->check(CLI::IsMember({"fairseq", "none"}))
       ->capture_default_str();
-  command->add_option(
+  CLI::Option* scale = command->add_option(
       "--scale", options->scale,
       "A row for each of several sizes: numbers of ranks from .. to, doubling, e.g. 16..2048");
+  scale->excludes(nodes);
   command->add_option("--trace", options->trace,
                       "Write the timeline of the plan (the fastest of several) for Perfetto");
   CLI::Option* validate = command->add_flag(
       "--validate", options->validate,
       "Measure this host's CPU ranks instead, calibrate, and compare predictions with other passes");
+  for (CLI::Option* other : {cluster, nodes, calibration, plan, scale}) validate->excludes(other);
+  command
+      ->add_option("--write-samples", options->write_samples,
+                   "With --validate: write the measured operations to this file")
+      ->needs(validate);
   command->add_option("--ranks", options->ranks, "With --validate: in-process ranks")
-      ->check(CLI::Range(1, 64))
+      ->check(CLI::Range(1, 16))
       ->needs(validate)
       ->capture_default_str();
   command->add_option("--budget", options->budget_s, "With --validate: seconds to measure")

@@ -14,11 +14,12 @@ namespace flex {
 /// The formulas of roofline.h and communication.h chosen by kind of operation: durations without any table.
 ///
 /// A duration is fixed_us() plus variable_us(), the part that grows with the sizes.
-///   kernels          fixed: launch_us for each, two for a product of the experts (bias and activation
-///   follow) products         variable: product_us() 2DH's copies     variable: bytes / strided_bytes_per_us
-///   other kernels    variable: bytes / bytes_per_us
-///   collectives      fixed: collective_us of their links, the larger of both; variable: communication.h
-///   agreements       fixed: host_synchronize_us; variable: host_agreement_us()
+/// - kernels: fixed are launch_us for each, two for a product of the experts (bias and activation follow);
+///   variable is product_us() of products, bytes / strided_bytes_per_us of 2DH's copies, and
+///   bytes / bytes_per_us of all others.
+/// - collectives: fixed is collective_us of their links, the larger of both; variable as in communication.h.
+/// - agreements: fixed is host_synchronize_us, variable host_agreement_us().
+///
 /// A collective of one rank moves its bytes inside its memory.
 class OperationRoofline {
  public:

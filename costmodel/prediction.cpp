@@ -1,10 +1,10 @@
 #include "costmodel/prediction.h"
 
 #include <algorithm>
-#include <limits>
-#include <map>
+#include <tuple>
 #include <utility>
 
+#include "base/require.h"
 #include "costmodel/baseline.h"
 #include "costmodel/plan_space.h"
 
@@ -24,6 +24,11 @@ std::int64_t stack_bytes(const LayerStack& stack, const CostModel& costs) {
   const std::int64_t borders = stack.num_layers + 1;  // inputs and outputs, shared between neighbours
   const auto base = static_cast<std::int64_t>(costs.parameters().base_memory_GiB * kBytesPerGiB);
   return stack.num_layers * layer.total_bytes() + borders * tokens * (training ? 2 : 1) + base;
+}
+
+bool fits_device(std::int64_t bytes, const Cluster& cluster) {
+  const double memory_GiB = cluster.device.memory_GiB / std::max(cluster.ranks_per_device, 1);
+  return memory_GiB <= 0 || static_cast<double>(bytes) <= memory_GiB * kBytesPerGiB;
 }
 
 bool comes_before(const PlanPrediction& a, const PlanPrediction& b) {
@@ -105,6 +110,12 @@ LayerStack PlanPredictor::with(const Plan& forward, const Plan& backward) const 
 }
 
 PlanPrediction PlanPredictor::predict(const Plan& forward, const Plan& backward) {
+  for (const Plan& plan : {forward, backward}) {
+    require(plan.expert_kernel == ExpertKernel::kPadded,
+            "plan '{}' cannot be predicted: what counted experts save depends on token counts, which are not "
+            "given",
+            to_string(plan));
+  }
   const LayerStack stack = with(forward, backward);
   sequence_.build(stack);
   const Simulation& simulation = simulator_.run(sequence_.passes(), costs_);
@@ -119,16 +130,13 @@ PlanPrediction PlanPredictor::predict(const Plan& forward, const Plan& backward)
     const auto operation_kind = static_cast<OperationKind>(kind);
     result.class_us[static_cast<std::size_t>(class_of(operation_kind))] += path_.of(operation_kind);
   }
-  const double memory_GiB = stack.cluster.device.memory_GiB;
-  result.fits = memory_GiB <= 0 || static_cast<double>(result.memory_bytes) <= memory_GiB * kBytesPerGiB;
+  result.fits = fits_device(result.memory_bytes, stack.cluster);
   return result;
 }
 
 std::vector<PlanPrediction> PlanPredictor::all() {
   std::vector<PlanPrediction> result;
-  for (const Plan& plan : PlanSpace(stack_.workload, stack_.cluster).plans()) {
-    result.push_back(predict(plan, plan));
-  }
+  for (const Plan& plan : padded_plans()) result.push_back(predict(plan, plan));
   std::ranges::sort(result, comes_before);
   return result;
 }
@@ -140,33 +148,45 @@ double PlanPredictor::total_us(Passes passes, const Plan& plan) {
   return simulator_.run(sequence_.passes(), costs_).total_us;
 }
 
+std::vector<Plan> PlanPredictor::padded_plans() const {
+  std::vector<Plan> plans = PlanSpace(stack_.workload, stack_.cluster).plans();
+  std::erase_if(plans, [](const Plan& plan) { return plan.expert_kernel == ExpertKernel::kCounted; });
+  return plans;
+}
+
 PlanPrediction PlanPredictor::best() {
-  struct Choice {
-    Plan plan;
-    double us = std::numeric_limits<double>::infinity();
-    void take(const Plan& candidate, double candidate_us) {
-      if (candidate_us < us) *this = {candidate, candidate_us};
-    }
+  const std::vector<Plan> plans = padded_plans();
+  const auto times = [&](Passes passes) {
+    std::vector<double> result(plans.size(), 0.0);
+    if (stack_.passes != Passes::kBoth && stack_.passes != passes) return result;
+    for (std::size_t i = 0; i < plans.size(); ++i) result[i] = total_us(passes, plans[i]);
+    return result;
   };
+  const std::vector<double> forward_us = times(Passes::kForward);
+  const std::vector<double> backward_us = times(Passes::kBackward);
   struct Pair {
-    Choice forward, backward;
+    double us;
+    std::size_t forward, backward;
   };
-  // The passes of one r are independent but for the agreement that a counted forward pass needs a counted
-  // backward pass: so the expert kernel is common to both as well.
-  std::map<std::pair<std::int32_t, ExpertKernel>, Pair> pairs;
-  for (const Plan& plan : PlanSpace(stack_.workload, stack_.cluster).plans()) {
-    Pair& pair = pairs[{plan.parallel_degree, plan.expert_kernel}];
-    if (stack_.passes != Passes::kBackward) pair.forward.take(plan, total_us(Passes::kForward, plan));
-    if (stack_.passes != Passes::kForward) pair.backward.take(plan, total_us(Passes::kBackward, plan));
-    if (stack_.passes == Passes::kBackward) pair.forward = pair.backward;
-    if (stack_.passes == Passes::kForward) pair.backward = pair.forward;
+  std::vector<Pair> pairs;
+  for (std::size_t f = 0; f < plans.size(); ++f) {
+    for (std::size_t b = 0; b < plans.size(); ++b) {
+      if (plans[f].parallel_degree != plans[b].parallel_degree) continue;
+      if (stack_.passes != Passes::kBoth && f != b) continue;
+      pairs.push_back({forward_us[f] + backward_us[b], f, b});
+    }
   }
-  std::optional<PlanPrediction> best;
-  for (const auto& [key, pair] : pairs) {
-    const PlanPrediction one = predict(pair.forward.plan, pair.backward.plan);
-    if (!best || comes_before(one, *best)) best = one;
+  std::ranges::sort(pairs, {},
+                    [](const Pair& pair) { return std::tuple(pair.us, pair.forward, pair.backward); });
+  // Passes that follow each other may take a little less than their sum, so that the fastest plan in both may
+  // still be the better one.
+  PlanPrediction best = all().front();
+  for (const Pair& pair : pairs) {
+    const PlanPrediction one = predict(plans[pair.forward], plans[pair.backward]);
+    if (comes_before(one, best)) best = one;
+    if (one.fits || !best.fits) break;
   }
-  return *best;
+  return best;
 }
 
 Simulation PlanPredictor::timeline(const Plan& forward, const Plan& backward) {
@@ -174,10 +194,16 @@ Simulation PlanPredictor::timeline(const Plan& forward, const Plan& backward) {
   return simulator_.run(sequence_.passes(), costs_);
 }
 
-double fairseq_us(const LayerStack& stack, const CostModel& costs) {
+BaselinePrediction predict_fairseq(const LayerStack& stack, const CostModel& costs) {
   LayerStack baseline = stack;
   baseline.forward = baseline.backward = kDefaultPlan;
-  return simulate_formulation(baseline, kFairseq, costs).total_us;
+  const FrameworkMemory memory =
+      framework_memory(stack.workload, kFairseq, costs.parameters().base_memory_GiB);
+  return {
+      .total_us = simulate_formulation(baseline, kFairseq, costs).total_us,
+      .memory_bytes = stack.num_layers * (memory.total_bytes() - memory.base_bytes) + memory.base_bytes,
+      .fits = fits_device(stack.num_layers * (memory.total_bytes() - memory.base_bytes) + memory.base_bytes,
+                          stack.cluster)};
 }
 
 }  // namespace flex

@@ -48,17 +48,21 @@ class PlanPredictor {
   /// `stack.forward` and `stack.backward` are ignored. `costs` must live as long.
   PlanPredictor(LayerStack stack, const CostModel& costs);
 
-  /// @throws InputError for a plan that cannot run.
+  /// @throws InputError for plans that cannot run, and counted ones: what they save depends on token counts,
+  /// which a workload alone does not have.
   [[nodiscard]] PlanPrediction predict(const Plan& forward, const Plan& backward);
-  /// Every legal plan, with the same one in both passes, fastest first; those that do not fit come last.
+  /// Every legal padded plan, with the same one in both passes, fastest first; those that do not fit come
+  /// last.
   [[nodiscard]] std::vector<PlanPrediction> all();
-  /// The fastest pair that fits: forward and backward share r, their d and all-to-all are chosen apart. The
-  /// fastest of all if none fits.
+  /// The fastest pair of padded plans that fits: forward and backward share r, their d and all-to-all are
+  /// chosen apart, by the time that each pass takes alone. The fastest of all if none fits. Never slower than
+  /// all().front().
   [[nodiscard]] PlanPrediction best();
   /// The timeline of one pair.
   [[nodiscard]] Simulation timeline(const Plan& forward, const Plan& backward);
 
  private:
+  [[nodiscard]] std::vector<Plan> padded_plans() const;
   [[nodiscard]] double total_us(Passes passes, const Plan& plan);
   [[nodiscard]] LayerStack with(const Plan& forward, const Plan& backward) const;
 
@@ -69,7 +73,12 @@ class PlanPredictor {
   CriticalPath path_;
 };
 
-/// What the stack takes in Fairseq's formulation, with no overlap and the default plan, in microseconds.
-[[nodiscard]] double fairseq_us(const LayerStack& stack, const CostModel& costs);
+/// What the stack takes in Fairseq's formulation, with no overlap and the default plan.
+struct BaselinePrediction {
+  double total_us = 0;
+  std::int64_t memory_bytes = 0;  ///< of one rank in training, with AdamW's moments, see framework_memory()
+  bool fits = true;
+};
+[[nodiscard]] BaselinePrediction predict_fairseq(const LayerStack& stack, const CostModel& costs);
 
 }  // namespace flex

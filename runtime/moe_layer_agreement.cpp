@@ -88,12 +88,7 @@ void MoeLayer::Impl::fix_plans(const ForwardCall& call) {
     }
   }
   const auto& [forward, backward] = result_.plans;
-  require(forward.parallel_degree == backward.parallel_degree,
-          "the backward plan '{}' must use the forward plan's r{}", to_string(backward),
-          forward.parallel_degree);
-  // A counted forward pass leaves rows unwritten that a padded backward pass would read.
-  require(forward.expert_kernel == ExpertKernel::kPadded || backward.expert_kernel == ExpertKernel::kCounted,
-          "the backward plan '{}' must be counted, as the forward plan is", to_string(backward));
+  check_pair(forward, backward);
   for (const Plan& plan : {forward, backward}) {
     if (const auto reason = is_legal(plan, workload_, context_.cluster())
                                 ? std::nullopt

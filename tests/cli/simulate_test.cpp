@@ -90,7 +90,19 @@ TEST(SimulateCommand, BadInputIsOneLineAndExit2) {
            {"simulate --scale 32..16", "the smaller one"},
            {"simulate --nodes 2 --experts-per-rank 0.3", "--experts-per-rank 0.3"},
            {"simulate --nodes 2 --experts 16 --top-k 17", "--top-k"},
-           {"simulate --calibration nope.json", "nope.json"}}) {
+           {"simulate --calibration nope.json", "nope.json"},
+           {"simulate --nodes 2 --experts 16 --plan 'r1 d1' --backward-plan 'r0'", "the forward plan's r1"},
+           {"simulate --nodes 2 --experts 16 --capacity-factor 0 --plan 'r1 counted'", "token counts"},
+           {"simulate --nodes 2 --experts 16 --pass forward --plan r1 --backward-plan r1", "--pass training"},
+           {"simulate --nodes 2 --experts 16 --capacity-factor 0 --needed-capacity 1", "at least"},
+           {"simulate --experts 4 --experts-per-rank 2", "--experts-per-rank"},
+           {"simulate --experts-per-rank 1e300", "--experts-per-rank"},
+           {"simulate --scale 16..100", "end with a multiple of 8"},
+           {"simulate --scale 16..64 --nodes 2", "--nodes"},
+           {"simulate --scale 16..64 --plan all", "--plan best"},
+           {"simulate --scale 16..64 --experts 16 --plan 'r3'", "at 16 ranks: "},
+           {"simulate --validate --cluster one_h200", "--cluster"},
+           {"simulate --cluster cpu_host --experts 2 --tf32", "--tf32"}}) {
     const Result result = flexmoe(bad.arguments);
     EXPECT_EQ(result.exit_code, 2) << bad.arguments << ": " << result.err;
     EXPECT_THAT(result.err, HasSubstr(bad.words)) << bad.arguments;

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <random>
@@ -180,9 +181,8 @@ INSTANTIATE_TEST_SUITE_P(Rows, CudaTable,
                          [](const auto& test) {
                            const SuiteShape& s =
                                suite_shapes("h200")[static_cast<std::size_t>(std::get<0>(test.param))];
-                           return "T" + std::to_string(s.tokens) + "_M" + std::to_string(s.model_dim) + "_H" +
-                                  std::to_string(s.hidden_dim) + "_E" + std::to_string(s.experts) + "_" +
-                                  std::string(name(std::get<1>(test.param)));
+                           return fmt::format("T{}_M{}_H{}_E{}_{}", s.tokens, s.model_dim, s.hidden_dim,
+                                              s.experts, name(std::get<1>(test.param)));
                          });
 
 }  // namespace
