@@ -78,8 +78,9 @@ struct ValidationReport {
 /// The ranks of a recording as a described cluster: one processor that all of them share.
 [[nodiscard]] Cluster cluster_of(const ValidationRecording& recording);
 
-/// The model that the samples of a recording give. Without a table of them: between sizes that were measured
-/// it follows the noise of single samples, by which plans that are close come in another order.
+/// The model that the samples and calibration passes of a recording give: see calibrate_with_passes().
+/// Without a table of them: between sizes that were measured it follows the noise of single samples, by which
+/// plans that are close come in another order.
 /// @throws InputError like calibrate().
 [[nodiscard]] CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster);
 
