@@ -142,7 +142,8 @@ void fit_overlap(CalibrationResult& result, const Cluster& cluster, std::span<co
     const double beside_us = sample.beside_ns > 0 ? static_cast<double>(sample.beside_ns) / 1e3 : duration_us;
     BesideTimes& sum = times[{sample.algorithm, sample.beside}];
     sum.beside_us += beside_us;
-    sum.alone_us += alone_us - (duration_us - beside_us);
+    // One that was held up for longer than it takes did no less than nothing beside the other stream.
+    sum.alone_us += std::max(alone_us - (duration_us - beside_us), 0.0);
     ++result.num_overlap_samples;
   }
   for (const auto algorithm : {AllToAllAlgorithm::kLinear, AllToAllAlgorithm::kHierarchical2d}) {

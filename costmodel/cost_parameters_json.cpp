@@ -229,11 +229,12 @@ nlohmann::ordered_json to_json(const Calibration& calibration) {
                             {"time_factor", figure("kinds." + key + ".time_factor", own->time_factor)}};
     }
   }
-  for (std::size_t i = 0; i < p.pass_relative_error.size(); ++i) {
-    const auto algorithm = static_cast<AllToAllAlgorithm>(i);
-    const double error = p.pass_error(algorithm);
-    if (error != 0)
-      json[kPassErrors][std::string(name(algorithm))] = figure(pass_error_key(algorithm), error);
+  if (p.pass_relative_error != CostParameters{}.pass_relative_error) {
+    for (int i = 0; i < kNumAllToAllAlgorithms; ++i) {
+      const auto algorithm = static_cast<AllToAllAlgorithm>(i);
+      json[kPassErrors][std::string(name(algorithm))] =
+          figure(pass_error_key(algorithm), p.pass_error(algorithm));
+    }
   }
   return json;
 }

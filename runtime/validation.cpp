@@ -167,6 +167,7 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
   const ProfileSettings profile{
       .shapes = draw_shapes(settings.num_calibration_shapes, settings.world, settings.range, settings.seed),
       .dtype = settings.dtype,
+      .plans_per_shape = settings.plans_per_calibration_shape,
       .seed = settings.seed,
       .device = recording.device,
       .source = "validation"};

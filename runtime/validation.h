@@ -18,7 +18,9 @@ namespace flex {
 struct ValidationSettings {
   int world = 2;
   int num_pairs = 60;  ///< of a shape and a plan, none of which was used in the calibration
-  int num_calibration_shapes = 12;
+  /// Layers err each in its own way: many shapes with a few plans say more than many plans of a few shapes.
+  int num_calibration_shapes = 20;
+  int plans_per_calibration_shape = 3;
   DType dtype = DType::kF32;
   WorkRange range;
   std::uint64_t seed = 1;

@@ -97,6 +97,7 @@ TEST(CalibrationFile, ErrorsOfPassesAreOptional) {
   json.erase("pass_relative_error");
   EXPECT_THAT(parse_calibration(json.dump(), "x.json").parameters.pass_relative_error,
               ::testing::ElementsAre(0, 0));
+  EXPECT_FALSE(to_json(parse_calibration(json.dump(), "x.json")).contains("pass_relative_error"));
   json["pass_relative_error"] = {{"2dh", {{"value", 0.25}, {"source", "nothing but a test"}}}};
   const Calibration one = parse_calibration(json.dump(), "x.json");
   EXPECT_EQ(one.parameters.pass_error(AllToAllAlgorithm::kLinear), 0);
@@ -104,7 +105,8 @@ TEST(CalibrationFile, ErrorsOfPassesAreOptional) {
   EXPECT_EQ(one.figures.back().key, "pass_relative_error.2dh");
   EXPECT_EQ(one.figures.back().source, "nothing but a test");
   const nlohmann::ordered_json again = to_json(one);
-  EXPECT_EQ(again["pass_relative_error"].dump(), R"({"2dh":{"value":0.25,"source":"nothing but a test"}})");
+  EXPECT_EQ(again["pass_relative_error"].dump(),
+            R"({"linear":0.0,"2dh":{"value":0.25,"source":"nothing but a test"}})");
   EXPECT_EQ(parse_calibration(again.dump(), "again.json").parameters, one.parameters);
 }
 
