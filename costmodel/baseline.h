@@ -37,6 +37,9 @@ class BaselineCosts final : public OperationCosts {
   [[nodiscard]] OverlapSlowdown overlap(AllToAllAlgorithm algorithm) const override {
     return formulation_.one_stream ? OverlapSlowdown{} : costs_.overlap(algorithm);
   }
+  [[nodiscard]] double pass_error(AllToAllAlgorithm algorithm) const override {
+    return costs_.pass_error(algorithm);
+  }
 
  private:
   const CostModel& costs_;

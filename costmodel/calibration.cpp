@@ -8,20 +8,13 @@
 #include "base/philox.h"
 #include "base/require.h"
 #include "costmodel/calibration_fit.h"
+#include "costmodel/cost_parameter_fields.h"
 #include "costmodel/error_band.h"
 #include "costmodel/operation_roofline.h"
 #include "costmodel/simulation.h"
 
 namespace flex {
 namespace {
-
-/// What makes two samples the same measurement.
-using Sizes = std::tuple<OperationKind, DType, int, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
-                         std::int64_t, std::int64_t, double, double>;
-Sizes sizes_of(const OperationWork& w) {
-  return {w.kind,      w.dtype, w.world,          w.batch, w.rows, w.columns,
-          w.model_dim, w.peers, w.bytes_per_peer, w.bytes, w.flops};
-}
 
 /// Points of one fold are all points of some sizes: repeats of what was fitted would be no test.
 std::vector<int> deal_folds(std::span<const FitPoint> points, const CalibrationSettings& settings) {
@@ -149,7 +142,8 @@ void fit_overlap(CalibrationResult& result, const Cluster& cluster, std::span<co
     const double beside_us = sample.beside_ns > 0 ? static_cast<double>(sample.beside_ns) / 1e3 : duration_us;
     BesideTimes& sum = times[{sample.algorithm, sample.beside}];
     sum.beside_us += beside_us;
-    sum.alone_us += alone_us - (duration_us - beside_us);
+    // One that was held up for longer than it takes did no less than nothing beside the other stream.
+    sum.alone_us += std::max(alone_us - (duration_us - beside_us), 0.0);
     ++result.num_overlap_samples;
   }
   for (const auto algorithm : {AllToAllAlgorithm::kLinear, AllToAllAlgorithm::kHierarchical2d}) {
@@ -186,7 +180,7 @@ CalibrationResult calibrate(const Cluster& cluster, std::span<const CostSample> 
           settings.min_kind_samples);
   std::vector<FitPoint> points;
   for (const CostSample& sample : samples) {
-    if (sample.beside != Beside::kNothing || sample.duration_ns <= 0) continue;
+    if (!is_usable_alone(sample)) continue;
     points.push_back({.work = work_of(sample), .measured_us = static_cast<double>(sample.duration_ns) / 1e3});
   }
   require(!points.empty(),
@@ -204,6 +198,9 @@ CalibrationResult calibrate(const Cluster& cluster, std::span<const CostSample> 
   result.kept = std::move(fit.kept);
   fit_kinds(result, cluster, points, hold_out_folds(cluster, points, start, settings), settings);
   fit_overlap(result, cluster, samples, points);
+  for (int i = 0; i < kNumAllToAllAlgorithms; ++i) {
+    result.kept.push_back(pass_error_key(static_cast<AllToAllAlgorithm>(i)));
+  }
   return result;
 }
 

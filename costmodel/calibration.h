@@ -29,11 +29,19 @@ struct KindFit {
   bool own_parameters = false;
 };
 
+/// How well whole passes with one All-to-All algorithm are predicted, see calibrate_with_passes().
+struct PassFit {
+  std::int64_t num_passes = 0;
+  double median_error = 0;            ///< of |predicted / measured - 1| of passes of held-out layers
+  double within_operations_band = 0;  ///< fraction of them whose error those of their operations explain
+};
+
 /// Parameters fitted to samples.
 struct CalibrationResult {
   CostParameters parameters;
-  std::array<KindFit, kNumOperationKinds> kinds{};  ///< by OperationKind
-  std::int64_t num_samples = 0;                     ///< used: beside nothing, and longer than nothing
+  std::array<KindFit, kNumOperationKinds> kinds{};       ///< by OperationKind
+  std::array<PassFit, kNumAllToAllAlgorithms> passes{};  ///< by AllToAllAlgorithm; nothing from calibrate()
+  std::int64_t num_samples = 0;                          ///< used: beside nothing, and longer than nothing
   std::int64_t num_overlap_samples = 0;
   /// Parameters that no sample depends on, by their keys in the JSON format: those of `start` were kept.
   std::vector<std::string> kept;
@@ -44,10 +52,10 @@ struct CalibrationResult {
 
 /// Fits parameters to operations that were measured on `cluster`: least squares of relative errors with no
 /// parameter below zero, robust to outliers (Huber, iteratively reweighted), towards `start` where samples
-/// leave a choice. contention_exponent, base_memory_GiB and the TF32 flags are start's. Overlap is fitted
-/// from samples with `beside`: their time beside the other stream, added up, over what the same work takes
-/// alone by samples of equal sizes or else by the fit. Deterministic:
-/// the order of samples does not matter but for rounding.
+/// leave a choice. contention_exponent, base_memory_GiB, the TF32 flags and pass_relative_error are start's.
+/// Overlap is fitted from samples with `beside`: their time beside the other stream, added up, over what the
+/// same work takes alone by samples of equal sizes or else by the fit. Deterministic: the order of samples
+/// does not matter but for rounding.
 /// @throws InputError for no usable sample, or settings out of range.
 /// @source Huber, "Robust Estimation of a Location Parameter", 1964; Lawson and Hanson, "Solving Least
 /// Squares Problems", 1974, chapter 23

@@ -171,6 +171,15 @@ class SharedFitter {
 
 }  // namespace
 
+Sizes sizes_of(const OperationWork& w) {
+  return {w.kind,      w.dtype, w.world,          w.batch, w.rows, w.columns,
+          w.model_dim, w.peers, w.bytes_per_peer, w.bytes, w.flops};
+}
+
+bool is_usable_alone(const CostSample& sample) {
+  return sample.beside == Beside::kNothing && sample.duration_ns > 0;
+}
+
 double relative_residual(double predicted_us, const FitPoint& point) {
   return predicted_us / point.measured_us - 1;
 }

@@ -3,6 +3,7 @@
 #include <array>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "costmodel/calibration.h"
@@ -11,6 +12,14 @@
 
 /// Private to calibration: parameters that all kinds of operations share, and those of one kind.
 namespace flex {
+
+/// What makes two samples the same measurement.
+using Sizes = std::tuple<OperationKind, DType, int, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
+                         std::int64_t, std::int64_t, double, double>;
+[[nodiscard]] Sizes sizes_of(const OperationWork& work);
+
+/// Of an operation alone that took any time: what calibration needs at least one of.
+[[nodiscard]] bool is_usable_alone(const CostSample& sample);
 
 /// A sample as it is fitted.
 struct FitPoint {

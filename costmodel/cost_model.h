@@ -29,6 +29,9 @@ class CostModel final : public OperationCosts {
   [[nodiscard]] OverlapSlowdown overlap(AllToAllAlgorithm algorithm) const override {
     return parameters_.overlap(algorithm);
   }
+  [[nodiscard]] double pass_error(AllToAllAlgorithm algorithm) const override {
+    return parameters_.pass_error(algorithm);
+  }
 
   [[nodiscard]] const CostParameters& parameters() const { return parameters_; }
   [[nodiscard]] const OperationRoofline& roofline() const { return roofline_; }

@@ -25,6 +25,9 @@ struct CostParameterField {
 /// In the order of the format.
 [[nodiscard]] std::span<const CostParameterField> cost_parameter_fields();
 
+/// Where CostParameters::pass_relative_error of plans with `algorithm` stands: `pass_relative_error.linear`.
+[[nodiscard]] std::string pass_error_key(AllToAllAlgorithm algorithm);
+
 /// Largest efficiency that is read.
 inline constexpr double kMaxEfficiency = 100;
 

@@ -63,12 +63,18 @@ struct CostParameters {
   OverlapSlowdown hierarchical;
   std::array<std::optional<KindParameters>, kNumOperationKinds> kinds{};
   std::array<double, kNumOperationKinds> relative_error = filled(kUnknownError);  ///< of durations
+  /// By All-to-All algorithm, see OperationCosts::pass_error(). 0: never compared with whole passes, or not
+  /// needed to explain them.
+  std::array<double, kNumAllToAllAlgorithms> pass_relative_error{};
 
   [[nodiscard]] const std::optional<KindParameters>& of(OperationKind kind) const {
     return kinds[static_cast<std::size_t>(kind)];
   }
   [[nodiscard]] double error_of(OperationKind kind) const {
     return relative_error[static_cast<std::size_t>(kind)];
+  }
+  [[nodiscard]] double pass_error(AllToAllAlgorithm algorithm) const {
+    return pass_relative_error[static_cast<std::size_t>(algorithm)];
   }
   [[nodiscard]] const OverlapSlowdown& overlap(AllToAllAlgorithm algorithm) const {
     return algorithm == AllToAllAlgorithm::kLinear ? linear : hierarchical;

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::int64_t kMaxFileBytes = std::int64_t{1} << 20;
 constexpr const char* kOtherKinds = "other";
+constexpr const char* kPassErrors = "pass_relative_error";
 
 const JsonRange kEfficiency{.min = 0, .max = kMaxEfficiency, .above_min = true};
 const JsonRange kNotNegative = JsonRange::at_least(0);
@@ -86,6 +87,19 @@ void read_errors(JsonObject json, FigureReader& figures, CostParameters& paramet
     parameters.relative_error[static_cast<std::size_t>(kind_of(json, key))] =
         figures.required(json, key, kNotNegative);
   }
+}
+
+/// By algorithm; what is left out is 0.
+void read_pass_errors(JsonObject json, FigureReader& figures, CostParameters& parameters) {
+  for (std::size_t i = 0; i < parameters.pass_relative_error.size(); ++i) {
+    const std::string_view key = name(static_cast<AllToAllAlgorithm>(i));
+    if (json.contains(key)) {
+      parameters.pass_relative_error[i] = figures.required(json, key, kNotNegative);
+    } else {
+      static_cast<void>(json.optional<double>(key));  // finish() knows it
+    }
+  }
+  json.finish();
 }
 
 void read_kinds(JsonObject json, FigureReader& figures, CostParameters& parameters) {
@@ -161,6 +175,10 @@ std::span<const CostParameterField> cost_parameter_fields() {
   return kFields;
 }
 
+std::string pass_error_key(AllToAllAlgorithm algorithm) {
+  return fmt::format("{}.{}", kPassErrors, name(algorithm));
+}
+
 Calibration parse_calibration(std::string_view text, const std::string& where) {
   JsonObject json(parse_json(text, where), where);
   Calibration calibration;
@@ -171,6 +189,9 @@ Calibration parse_calibration(std::string_view text, const std::string& where) {
   FigureReader figures(calibration);
   read_sections(json, figures, calibration.parameters);
   read_errors(json.required<JsonObject>("relative_error"), figures, calibration.parameters);
+  if (auto errors = json.optional<JsonObject>(kPassErrors)) {
+    read_pass_errors(*std::move(errors), figures, calibration.parameters);
+  }
   if (auto kinds = json.optional<JsonObject>("kinds")) {
     read_kinds(*std::move(kinds), figures, calibration.parameters);
   }
@@ -206,6 +227,13 @@ nlohmann::ordered_json to_json(const Calibration& calibration) {
     if (const std::optional<KindParameters>& own = p.of(kind)) {
       json["kinds"][key] = {{"fixed_us", figure("kinds." + key + ".fixed_us", own->fixed_us)},
                             {"time_factor", figure("kinds." + key + ".time_factor", own->time_factor)}};
+    }
+  }
+  if (p.pass_relative_error != CostParameters{}.pass_relative_error) {
+    for (int i = 0; i < kNumAllToAllAlgorithms; ++i) {
+      const auto algorithm = static_cast<AllToAllAlgorithm>(i);
+      json[kPassErrors][std::string(name(algorithm))] =
+          figure(pass_error_key(algorithm), p.pass_error(algorithm));
     }
   }
   return json;

@@ -44,6 +44,7 @@ void find_critical_path_into(CriticalPath& path, const Simulation& s) {
   path.kind_us.fill(0);
   path.origin_us.fill(0);
   std::array<double, kNumOperationKinds> kind_error_us{};
+  double passes_error_us = 0;
   for (std::optional<Step> step = last_step(s); step.has_value(); step = step_before(s, *step)) {
     step->rank = times_at(s, *step).last_rank;
     path.steps.push_back(*step);
@@ -55,9 +56,10 @@ void find_critical_path_into(CriticalPath& path, const Simulation& s) {
     path.kind_us[kind] += us;
     path.origin_us[static_cast<std::size_t>(cost.origin)] += us;
     kind_error_us[kind] += us * cost.relative_error;
+    passes_error_us += us * s.pass_errors[static_cast<std::size_t>(s.operations[index].pass)];
   }
   std::ranges::reverse(path.steps);
-  double squares = 0;
+  double squares = passes_error_us * passes_error_us;
   for (const double error_us : kind_error_us) squares += error_us * error_us;
   path.error_us = std::sqrt(squares);
 }

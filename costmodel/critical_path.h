@@ -20,8 +20,9 @@ struct CriticalPath {
   std::array<double, kNumOperationKinds> kind_us{};  ///< by kind; they add up to the total
   std::array<double, kNumCostOrigins> origin_us{};   ///< by where durations come from; so do these
   /// Band of the total, in microseconds: errors of one kind of operation are taken as one error of the model
-  /// and added, errors of different kinds as independent, so the root of their squares is. Errors beside the
-  /// path, and of slowdowns, are left out: where another chain is nearly as long the total can err by more.
+  /// and added, errors of different kinds as independent, so the root of their squares is. What is composed
+  /// wrongly, as slowdowns and chains that are nearly as long, is one more independent error: that of whole
+  /// passes, added over them. Where it is 0, nothing but the operations on the path counts.
   double error_us = 0;
 
   [[nodiscard]] double of(OperationKind kind) const { return kind_us[static_cast<std::size_t>(kind)]; }

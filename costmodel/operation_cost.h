@@ -70,6 +70,10 @@ class OperationCosts {
                                            const RankLoad& load) const = 0;
   /// While communication of a plan with `algorithm` runs.
   [[nodiscard]] virtual OverlapSlowdown overlap(AllToAllAlgorithm algorithm) const = 0;
+  /// Of a whole pass of a plan with `algorithm`, as a fraction of its time: what durations of its operations
+  /// do not explain, since they are composed wrongly. Slowdowns differ from pass to pass, streams wake up
+  /// late, chains beside the critical path are nearly as long. Finite and at least 0.
+  [[nodiscard]] virtual double pass_error(AllToAllAlgorithm /*algorithm*/) const { return 0; }
   /// False if equal loads cost the same on every rank, so that one rank can stand for all.
   [[nodiscard]] virtual bool differs_by_rank() const { return false; }
 };

@@ -14,6 +14,7 @@ enum class AllToAllAlgorithm : std::uint8_t {
   kLinear,          ///< one phase, every rank with every other
   kHierarchical2d,  ///< strided copies, a phase inside the node, a phase between nodes
 };
+inline constexpr int kNumAllToAllAlgorithms = static_cast<int>(AllToAllAlgorithm::kHierarchical2d) + 1;
 /// `linear` or `2dh`.
 [[nodiscard]] std::string_view name(AllToAllAlgorithm algorithm);
 

@@ -51,6 +51,7 @@ struct Simulation {
   std::vector<SimulatedOperation> operations;  ///< in the order in which the host queues them
   std::vector<OperationTimes> times;           ///< (num_ranks, operations)
   std::vector<OperationCost> costs;            ///< (num_ranks, operations): what was asked for
+  std::vector<double> pass_errors;             ///< by pass: OperationCosts::pass_error() of its plan
 
   [[nodiscard]] bool folded() const { return num_ranks < world; }
   [[nodiscard]] std::size_t at(int rank, std::size_t operation) const {

@@ -45,6 +45,19 @@ void check(const OverlapSlowdown& slowdown, AllToAllAlgorithm algorithm) {
   }
 }
 
+// A route part has no plan of its own: it is the first part of the pass whose experts follow.
+AllToAllAlgorithm algorithm_of(std::span<const SimulatedPass> passes, std::size_t pass) {
+  const bool before_experts = passes[pass].schedule->part == Part::kRoute && pass + 1 < passes.size();
+  return passes[before_experts ? pass + 1 : pass].schedule->plan.all_to_all;
+}
+
+double checked_pass_error(const OperationCosts& costs, AllToAllAlgorithm algorithm) {
+  const double error = costs.pass_error(algorithm);
+  require(std::isfinite(error) && error >= 0,
+          "the error of passes with {} is {}; it is finite and at least 0", name(algorithm), error);
+  return error;
+}
+
 }  // namespace
 
 struct Simulator::Impl {
@@ -62,6 +75,7 @@ struct Simulator::Impl {
 
 void Simulator::Impl::queue(std::span<const SimulatedPass> passes, const OperationCosts& costs) {
   result.operations.clear();
+  result.pass_errors.clear();
   slowdowns.clear();
   result.world = passes.empty() ? 1 : passes.front().schedule->workload.world;
   Indices last{-1, -1, -1};
@@ -74,6 +88,7 @@ void Simulator::Impl::queue(std::span<const SimulatedPass> passes, const Operati
     const OverlapSlowdown slowdown = costs.overlap(algorithm);
     check(slowdown, algorithm);
     slowdowns.resize(result.operations.size(), slowdown);
+    result.pass_errors.push_back(checked_pass_error(costs, algorithm_of(passes, pass)));
   }
 }
 

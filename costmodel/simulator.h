@@ -46,7 +46,7 @@ class Simulator {
 
   /// The result is valid until the next run.
   /// @throws InputError if the passes are of different world sizes, counts do not fit (see RankLoads), a cost
-  /// is negative or not finite, or a slowdown is below 1.
+  /// or the error of a pass is negative or not finite, or a slowdown is below 1.
   const Simulation& run(std::span<const SimulatedPass> passes, const OperationCosts& costs,
                         SimulationSettings settings = {});
 

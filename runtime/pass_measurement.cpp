@@ -73,6 +73,13 @@ std::vector<MeasuredPair> draw_pairs(int count, const Cluster& cluster, DType dt
   return pairs;
 }
 
+MeasuredPass measured_pass(const MeasuredPair& pair, Pass pass, std::span<const double> repeats_us) {
+  return {.pair = pair,
+          .pass = pass,
+          .median_us = median(repeats_us),
+          .spread_us = median_absolute_deviation(repeats_us)};
+}
+
 struct PassMeasurement::Impl {
   Impl(RankContext& context_in, Stream& stream_in) : context(context_in), stream(stream_in) {}
 
@@ -100,14 +107,9 @@ PassMeasurement::PassMeasurement(std::span<const MeasuredPair> pairs, DType dtyp
 PassMeasurement::~PassMeasurement() = default;
 
 void PassMeasurement::Impl::time(Case& the_case) {
-  const PassTimes times = the_case.layer->time_blocking({the_case.pair.plan, the_case.pair.plan});
-  const std::array<std::int64_t, 2> mine = {times.forward_ns, times.backward_ns};
-  std::vector<std::int64_t> all(mine.size() * static_cast<std::size_t>(context.size()));
-  context.control().gather_host_blocking(mine, all);
-  for (std::size_t pass = 0; pass < mine.size(); ++pass) {
-    std::int64_t longest = 0;
-    for (std::size_t i = pass; i < all.size(); i += mine.size()) longest = std::max(longest, all[i]);
-    the_case.passes[pass].us.push_back(static_cast<double>(longest) * 1e-3);
+  const PassTimes times = the_case.layer->time_slowest_blocking({the_case.pair.plan, the_case.pair.plan});
+  for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
+    the_case.passes[static_cast<std::size_t>(pass)].us.push_back(times.us(pass));
   }
 }
 
@@ -136,10 +138,7 @@ std::vector<MeasuredPass> PassMeasurement::passes() const {
   for (const Case& the_case : impl_->cases) {
     for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
       const PassRounds& rounds = the_case.passes[static_cast<std::size_t>(pass)];
-      MeasuredPass result{.pair = the_case.pair,
-                          .pass = pass,
-                          .median_us = median(rounds.us),
-                          .spread_us = median_absolute_deviation(rounds.us)};
+      MeasuredPass result = measured_pass(the_case.pair, pass, rounds.us);
       for (const KindRounds& kind : rounds.kinds) result.kinds.push_back({kind.kind, median(kind.us)});
       std::ranges::sort(result.kinds, {}, &KindTime::kind);
       measured.push_back(std::move(result));

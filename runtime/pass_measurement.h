@@ -35,10 +35,14 @@ struct MeasuredPass {
   Pass pass = Pass::kForward;   ///< forward: the route part too
   double median_us = 0;         ///< over the repeats, each the longest of the ranks
   double spread_us = 0;         ///< median absolute deviation of the repeats
-  std::vector<KindTime> kinds;  ///< in the order of OperationKind
+  std::vector<KindTime> kinds;  ///< in the order of OperationKind; may be empty: not measured
 
   friend bool operator==(const MeasuredPass&, const MeasuredPass&) = default;
 };
+
+/// Median and spread of repeats, without kinds. @throws InputError for no repeats.
+[[nodiscard]] MeasuredPass measured_pass(const MeasuredPair& pair, Pass pass,
+                                         std::span<const double> repeats_us);
 
 /// `count` pairs: all plans of a shape after the other, those of the last one drawn by the seed. Shapes are
 /// drawn as draw_shapes() does.

@@ -1,6 +1,7 @@
 #include "runtime/profile_sweep.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -29,8 +30,11 @@ struct OperationRounds {
 /// One plan of one shape.
 struct Case {
   TimedLayer* layer = nullptr;
-  Plan plan;
+  MeasuredPair pair;
   std::vector<OperationRounds> operations;
+  std::array<std::vector<double>, 2> passes_us;  // by pass, one value for each round
+
+  [[nodiscard]] PlanPair plans() const { return {pair.plan, pair.plan}; }
 };
 
 /// Samples of equal sizes together.
@@ -74,6 +78,7 @@ struct ProfileSweep::Impl {
       : settings(std::move(settings_in)), context(context_in), stream(stream_in) {}
 
   void add_shape(const LayerShape& shape);
+  static void time(Case& the_case);
   void record(Case& the_case, PassOrder order);
   void list_operations(Case& the_case, const PassRecord& record) const;
 
@@ -95,7 +100,7 @@ void ProfileSweep::Impl::add_shape(const LayerShape& shape) {
   for (std::size_t i = 0; i < count; ++i) {
     const auto left = static_cast<std::int64_t>(plans.size() - i);
     if (i > 0) std::swap(plans[i], plans[i + static_cast<std::size_t>(random.below(left))]);
-    cases.push_back({.layer = layers.back().get(), .plan = plans[i]});
+    cases.push_back({.layer = layers.back().get(), .pair = {shape, plans[i]}});
   }
 }
 
@@ -110,9 +115,15 @@ void ProfileSweep::Impl::list_operations(Case& the_case, const PassRecord& recor
   }
 }
 
+void ProfileSweep::Impl::time(Case& the_case) {
+  const PassTimes times = the_case.layer->time_slowest_blocking(the_case.plans());
+  for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
+    the_case.passes_us[static_cast<std::size_t>(pass)].push_back(times.us(pass));
+  }
+}
+
 void ProfileSweep::Impl::record(Case& the_case, PassOrder order) {
-  const PassRecord record =
-      gather_record(the_case.layer->record_blocking({the_case.plan, the_case.plan}, order), context);
+  const PassRecord record = gather_record(the_case.layer->record_blocking(the_case.plans(), order), context);
   if (the_case.operations.empty()) list_operations(the_case, record);
   const std::vector<OperationDuration> durations = durations_of(record);
   for (std::size_t i = 0; i < durations.size(); ++i) {
@@ -139,7 +150,8 @@ ProfileSweep::~ProfileSweep() = default;
 void ProfileSweep::run_round_blocking() {
   for (Case& the_case : impl_->cases) {
     // Caches and memory are another case's until it has run once.
-    static_cast<void>(the_case.layer->time_blocking({the_case.plan, the_case.plan}));
+    static_cast<void>(the_case.layer->time_blocking(the_case.plans()));
+    Impl::time(the_case);
     impl_->record(the_case, PassOrder::kOneByOne);
     impl_->record(the_case, PassOrder::kAsPlanned);
   }
@@ -156,11 +168,22 @@ std::vector<CostSample> ProfileSweep::samples() const {
       if (overlap_us <= kLeastOverlap * planned_us) continue;
       CostSample sample = rounds.sample;
       sample.beside = rounds.stream == StreamKind::kCompute ? Beside::kCommunication : Beside::kCompute;
-      sample.algorithm = the_case.plan.all_to_all;
+      sample.algorithm = the_case.pair.plan.all_to_all;
       pool.add(sample, planned_us, overlap_us);
     }
   }
   return pool.samples();
+}
+
+std::vector<MeasuredPass> ProfileSweep::passes() const {
+  std::vector<MeasuredPass> passes;
+  for (const Case& the_case : impl_->cases) {
+    for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
+      passes.push_back(
+          measured_pass(the_case.pair, pass, the_case.passes_us[static_cast<std::size_t>(pass)]));
+    }
+  }
+  return passes;
 }
 
 int run_rounds(double budget_s, int min_rounds, RankContext& context, const std::function<void()>& run_round,

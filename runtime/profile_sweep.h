@@ -9,6 +9,7 @@
 
 #include "costmodel/cost_sample.h"
 #include "runtime/layer_shapes.h"
+#include "runtime/pass_measurement.h"
 #include "runtime/rank_context.h"
 
 namespace flex {
@@ -29,7 +30,8 @@ struct ProfileSettings {
 };
 
 /// Measures what operations take on the ranks of this host, in the passes of real layers: one after the other
-/// for their durations with nothing beside them, and as planned for those beside the other stream.
+/// for their durations with nothing beside them, and as planned for those beside the other stream and for
+/// those of whole passes.
 ///
 /// It goes round all shapes and plans again and again, so that a host that is slower for a while is slower
 /// for all of them. Collective: all ranks make the same calls. Which plans are run depends on the seed alone.
@@ -46,6 +48,9 @@ class ProfileSweep {
   /// Medians over the rounds; of operations of equal sizes their median alone, and their mean beside the
   /// other stream, if they were so for a tenth of their time. Equal on all ranks.
   [[nodiscard]] std::vector<CostSample> samples() const;
+  /// Forward and backward of each shape and plan as a whole, with nothing watching; without kinds, which are
+  /// among the samples. Equal on all ranks. Needs a round.
+  [[nodiscard]] std::vector<MeasuredPass> passes() const;
 
  private:
   struct Impl;

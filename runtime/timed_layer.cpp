@@ -1,5 +1,8 @@
 #include "runtime/timed_layer.h"
 
+#include <algorithm>
+#include <array>
+
 #include "runtime/random_tensor.h"
 
 namespace flex {
@@ -65,6 +68,19 @@ PassTimes TimedLayer::time_blocking(const PlanPair& plans) {
   run(plans, marks_.get());
   const std::span<const std::int64_t> times_ns = marks_->times_ns();
   return {.forward_ns = times_ns[1] - times_ns[0], .backward_ns = times_ns[2] - times_ns[1]};
+}
+
+PassTimes TimedLayer::time_slowest_blocking(const PlanPair& plans) {
+  const PassTimes own = time_blocking(plans);
+  const std::array<std::int64_t, 2> mine = {own.forward_ns, own.backward_ns};
+  std::vector<std::int64_t> all(mine.size() * static_cast<std::size_t>(context_.size()));
+  context_.control().gather_host_blocking(mine, all);
+  PassTimes slowest;
+  for (std::size_t i = 0; i < all.size(); i += mine.size()) {
+    slowest.forward_ns = std::max(slowest.forward_ns, all[i]);
+    slowest.backward_ns = std::max(slowest.backward_ns, all[i + 1]);
+  }
+  return slowest;
 }
 
 std::span<const RecordedOperation> TimedLayer::record_blocking(const PlanPair& plans, PassOrder order) {

@@ -23,6 +23,10 @@ enum class PassOrder : std::uint8_t {
 struct PassTimes {
   std::int64_t forward_ns = 0;
   std::int64_t backward_ns = 0;
+
+  [[nodiscard]] double us(Pass pass) const {
+    return static_cast<double>(pass == Pass::kForward ? forward_ns : backward_ns) * 1e-3;
+  }
 };
 
 /// One rank's layer on random tokens, for measuring. Collective like the layer: all ranks make the same
@@ -38,6 +42,8 @@ class TimedLayer {
 
   /// One pass, with nothing watching. All ranks start together.
   PassTimes time_blocking(const PlanPair& plans);
+  /// The longest that any rank took, forward and backward each. The same on all ranks.
+  PassTimes time_slowest_blocking(const PlanPair& plans);
   /// One pass with all its operations: pass 0 is the route part, 1 forward experts, 2 backward experts. Valid
   /// until the next call.
   std::span<const RecordedOperation> record_blocking(const PlanPair& plans, PassOrder order);

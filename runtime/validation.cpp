@@ -12,6 +12,7 @@
 #include "costmodel/accuracy.h"
 #include "costmodel/cluster_description.h"
 #include "costmodel/critical_path.h"
+#include "costmodel/pass_calibration.h"
 #include "costmodel/pass_sequence.h"
 #include "runtime/bind_thread.h"
 #include "runtime/launch.h"
@@ -143,7 +144,12 @@ Cluster cluster_of(const ValidationRecording& recording) {
 }
 
 CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster) {
-  return {cluster, calibrate(cluster, recording.samples, default_calibration(cluster).parameters).parameters};
+  std::vector<PassSample> passes;
+  for (const MeasuredPass& measured : recording.calibration_passes) {
+    passes.push_back({stack_of(measured, recording.dtype, cluster), measured.median_us});
+  }
+  const CostParameters start = default_calibration(cluster).parameters;
+  return {cluster, calibrate_with_passes(cluster, recording.samples, passes, start).parameters};
 }
 
 ValidationRecording record_validation(const ValidationSettings& settings, const BudgetProgress& progress) {
@@ -161,6 +167,7 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
   const ProfileSettings profile{
       .shapes = draw_shapes(settings.num_calibration_shapes, settings.world, settings.range, settings.seed),
       .dtype = settings.dtype,
+      .plans_per_shape = settings.plans_per_calibration_shape,
       .seed = settings.seed,
       .device = recording.device,
       .source = "validation"};
@@ -182,6 +189,7 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
     if (world.rank() != 0) return;
     recording.rounds = rounds;
     recording.samples = sweep.samples();
+    recording.calibration_passes = sweep.passes();
     recording.passes = measurement.passes();
   });
   return recording;

@@ -18,7 +18,9 @@ namespace flex {
 struct ValidationSettings {
   int world = 2;
   int num_pairs = 60;  ///< of a shape and a plan, none of which was used in the calibration
-  int num_calibration_shapes = 12;
+  /// Layers err each in its own way: many shapes with a few plans say more than many plans of a few shapes.
+  int num_calibration_shapes = 20;
+  int plans_per_calibration_shape = 3;
   DType dtype = DType::kF32;
   WorkRange range;
   std::uint64_t seed = 1;
@@ -78,8 +80,9 @@ struct ValidationReport {
 /// The ranks of a recording as a described cluster: one processor that all of them share.
 [[nodiscard]] Cluster cluster_of(const ValidationRecording& recording);
 
-/// The model that the samples of a recording give. Without a table of them: between sizes that were measured
-/// it follows the noise of single samples, by which plans that are close come in another order.
+/// The model that the samples and calibration passes of a recording give: see calibrate_with_passes().
+/// Without a table of them: between sizes that were measured it follows the noise of single samples, by which
+/// plans that are close come in another order.
 /// @throws InputError like calibrate().
 [[nodiscard]] CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster);
 

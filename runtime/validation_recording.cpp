@@ -38,14 +38,15 @@ ordered_json to_json(const LayerShape& shape) {
 }
 
 ordered_json to_json(const MeasuredPass& measured) {
-  ordered_json kinds = ordered_json::object();
-  for (const KindTime& kind : measured.kinds) kinds[std::string(name(kind.kind))] = rounded_us(kind.us);
-  return {{"shape", to_json(measured.pair.shape)},
-          {"plan", to_string(measured.pair.plan)},
-          {"pass", name(measured.pass)},
-          {"median_us", rounded_us(measured.median_us)},
-          {"spread_us", rounded_us(measured.spread_us)},
-          {"kinds_us", std::move(kinds)}};
+  ordered_json json = {{"shape", to_json(measured.pair.shape)},
+                       {"plan", to_string(measured.pair.plan)},
+                       {"pass", name(measured.pass)},
+                       {"median_us", rounded_us(measured.median_us)},
+                       {"spread_us", rounded_us(measured.spread_us)}};
+  for (const KindTime& kind : measured.kinds) {
+    json["kinds_us"][std::string(name(kind.kind))] = rounded_us(kind.us);
+  }
+  return json;
 }
 
 // One value on each line, so that a recording is small and can be compared by lines.
@@ -53,6 +54,12 @@ std::string lines_of(const std::vector<ordered_json>& values) {
   std::string text;
   for (const ordered_json& value : values) text += (text.empty() ? "" : ",\n") + value.dump();
   return text;
+}
+
+std::string lines_of(std::span<const MeasuredPass> passes) {
+  std::vector<ordered_json> values;
+  for (const MeasuredPass& measured : passes) values.push_back(to_json(measured));
+  return lines_of(values);
 }
 
 LayerShape shape_from(JsonObject json) {
@@ -83,15 +90,22 @@ MeasuredPass pass_from(JsonObject json) {
                   : Pass::kBackward,
       .median_us = json.required<double>("median_us", JsonRange::above(0)),
       .spread_us = json.required<double>("spread_us", JsonRange::at_least(0))};
-  auto kinds = json.required<JsonObject>("kinds_us");
-  for (const std::string& key : kinds.keys()) {
-    const auto kind = parse_operation_kind(key);
-    if (!kind) kinds.reject(key, "is no kind of operation");
-    measured.kinds.push_back({*kind, kinds.required<double>(key, JsonRange::at_least(0))});
+  if (auto kinds = json.optional<JsonObject>("kinds_us")) {
+    for (const std::string& key : kinds->keys()) {
+      const auto kind = parse_operation_kind(key);
+      if (!kind) kinds->reject(key, "is no kind of operation");
+      measured.kinds.push_back({*kind, kinds->required<double>(key, JsonRange::at_least(0))});
+    }
   }
   std::ranges::sort(measured.kinds, {}, &KindTime::kind);
   json.finish();
   return measured;
+}
+
+std::vector<MeasuredPass> passes_from(std::vector<JsonObject> list) {
+  std::vector<MeasuredPass> passes;
+  for (JsonObject& measured : list) passes.push_back(pass_from(std::move(measured)));
+  return passes;
 }
 
 std::vector<CostSample> samples_from(JsonObject& json, const ValidationRecording& recording) {
@@ -123,13 +137,14 @@ void write_validation_recording(const std::filesystem::path& file, const Validat
                              {"seed", recording.seed},
                              {"rounds", recording.rounds}};
   std::vector<ordered_json> samples;
-  std::vector<ordered_json> passes;
   std::ranges::transform(recording.samples, std::back_inserter(samples), short_sample);
-  for (const MeasuredPass& measured : recording.passes) passes.push_back(to_json(measured));
   std::string text = head.dump();
   text.pop_back();  // the object goes on
-  write_file_atomically(file, fmt::format("{},\n\"samples\": [\n{}\n],\n\"passes\": [\n{}\n]}}\n", text,
-                                          lines_of(samples), lines_of(passes)));
+  write_file_atomically(
+      file, fmt::format("{},\n\"samples\": [\n{}\n],\n\"calibration_passes\": [\n{}\n],\n\"passes\": "
+                        "[\n{}\n]}}\n",
+                        text, lines_of(samples), lines_of(recording.calibration_passes),
+                        lines_of(recording.passes)));
 }
 
 ValidationRecording read_validation_recording(const std::filesystem::path& file) {
@@ -150,9 +165,9 @@ ValidationRecording read_validation_recording(const std::filesystem::path& file)
   recording.seed = json.required<std::uint64_t>("seed");
   recording.rounds = json.required<int>("rounds", positive);
   recording.samples = samples_from(json, recording);
-  for (JsonObject& measured : json.required<std::vector<JsonObject>>("passes")) {
-    recording.passes.push_back(pass_from(std::move(measured)));
-  }
+  recording.calibration_passes = passes_from(
+      json.optional<std::vector<JsonObject>>("calibration_passes").value_or(std::vector<JsonObject>()));
+  recording.passes = passes_from(json.required<std::vector<JsonObject>>("passes"));
   json.finish();
   return recording;
 }

@@ -10,8 +10,9 @@
 
 namespace flex {
 
-/// What one run measured: the samples that a cost model is calibrated from, and the passes that it then has
-/// to predict. A plain value, so that predictions can be made again from a file.
+/// What one run measured: the samples and whole passes that a cost model is calibrated from, and the passes
+/// of other layers that it then has to predict. A plain value, so that predictions can be made again from a
+/// file.
 struct ValidationRecording {
   std::string device;  ///< what ran it, e.g. the model name of the processor
   int host_cores = 0;
@@ -21,6 +22,7 @@ struct ValidationRecording {
   std::uint64_t seed = 1;
   int rounds = 0;  ///< that medians are over
   std::vector<CostSample> samples;
+  std::vector<MeasuredPass> calibration_passes;  ///< without kinds; none in older files
   std::vector<MeasuredPass> passes;
 
   friend bool operator==(const ValidationRecording&, const ValidationRecording&) = default;

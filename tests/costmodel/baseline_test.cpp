@@ -105,6 +105,14 @@ TEST(Baseline, EinsumTakesThePlaceOfEncodeAndDecodeOnly) {
   }
 }
 
+TEST(Baseline, ErrorsOfPassesAreFlexs) {
+  CostParameters parameters = toy_parameters();
+  parameters.pass_relative_error = {0.25, 0.5};
+  const CostModel costs(toy_cluster(), parameters);
+  EXPECT_EQ(BaselineCosts(costs, kFairseq).pass_error(AllToAllAlgorithm::kLinear), 0.25);
+  EXPECT_EQ(BaselineCosts(costs, {}).pass_error(AllToAllAlgorithm::kHierarchical2d), 0.5);
+}
+
 TEST(Baseline, OverlapIsFlexsUnlessThereIsOneStream) {
   const CostModel costs(toy_cluster(), toy_parameters());
   EXPECT_EQ(BaselineCosts(costs, {}).overlap(AllToAllAlgorithm::kHierarchical2d).compute, 1.5);

@@ -91,6 +91,25 @@ TEST(CalibrationFile, ParametersOfOneKindReadBack) {
   EXPECT_TRUE(again.parameters.of(OperationKind::kRoute).has_value());
 }
 
+// A file without them: no pass was compared.
+TEST(CalibrationFile, ErrorsOfPassesAreOptional) {
+  nlohmann::json json = ndv4();
+  json.erase("pass_relative_error");
+  EXPECT_THAT(parse_calibration(json.dump(), "x.json").parameters.pass_relative_error,
+              ::testing::ElementsAre(0, 0));
+  EXPECT_FALSE(to_json(parse_calibration(json.dump(), "x.json")).contains("pass_relative_error"));
+  json["pass_relative_error"] = {{"2dh", {{"value", 0.25}, {"source", "nothing but a test"}}}};
+  const Calibration one = parse_calibration(json.dump(), "x.json");
+  EXPECT_EQ(one.parameters.pass_error(AllToAllAlgorithm::kLinear), 0);
+  EXPECT_EQ(one.parameters.pass_error(AllToAllAlgorithm::kHierarchical2d), 0.25);
+  EXPECT_EQ(one.figures.back().key, "pass_relative_error.2dh");
+  EXPECT_EQ(one.figures.back().source, "nothing but a test");
+  const nlohmann::ordered_json again = to_json(one);
+  EXPECT_EQ(again["pass_relative_error"].dump(),
+            R"({"linear":0.0,"2dh":{"value":0.25,"source":"nothing but a test"}})");
+  EXPECT_EQ(parse_calibration(again.dump(), "again.json").parameters, one.parameters);
+}
+
 TEST(CalibrationFile, FilesReadBack) {
   const std::filesystem::path file = std::filesystem::path(::testing::TempDir()) / "flex_calibration.json";
   const Calibration one = calibration_of(load_cluster("azure_ndv4_a100"));
@@ -109,6 +128,8 @@ TEST(CalibrationFile, RefusesWhatCannotBe) {
             "x.json: inter_node.contention_peers: is 0; it must be above 0");
   EXPECT_EQ(error_with("/kinds", {{"route", {{"fixed_us", 1}, {"time_factor", -1}}}}),
             "x.json: kinds.route.time_factor: is -1; it must be at least 0");
+  EXPECT_EQ(error_with("/pass_relative_error/linear", -0.5),
+            "x.json: pass_relative_error.linear: is -0.5; it must be at least 0");
 }
 
 TEST(CalibrationFile, RefusesUnknownKeysWithTheNearest) {
@@ -116,6 +137,8 @@ TEST(CalibrationFile, RefusesUnknownKeysWithTheNearest) {
             "x.json: compute.launch_ns: unknown key; did you mean \"launch_us\"?");
   EXPECT_EQ(error_with("/relative_error/expert_fnn", 0.1),
             "x.json: relative_error.expert_fnn: is no operation; did you mean expert_ffn?");
+  EXPECT_EQ(error_with("/pass_relative_error/linaer", 0.1),
+            "x.json: pass_relative_error.linaer: unknown key; did you mean \"linear\"?");
   EXPECT_EQ(error_with("/kinds", {{"zzz", nlohmann::json::object()}}), "x.json: kinds.zzz: is no operation");
 }
 

@@ -59,6 +59,16 @@ TEST(OverlapFit, FindsNoSpeedUpAndNothingEndless) {
   EXPECT_EQ(fit(samples).communication, 100);
 }
 
+// 50 us of work took 100. Another was held up for 400 us with nothing beside it: its 100 us beside the other
+// stream did none of the work, but take nothing from what others did: (100 + 100) / 50.
+TEST(OverlapFit, AnOutlierUndoesNoWork) {
+  const std::vector<CostSample> samples = {
+      sample(OperationKind::kAllToAll, 1 << 20, 100),
+      sample(OperationKind::kAllToAll, 1 << 20, 150, Beside::kCompute, 100),
+      sample(OperationKind::kAllToAll, 1 << 20, 500, Beside::kCompute, 100)};
+  EXPECT_NEAR(fit(samples).communication, 4, 1e-9);
+}
+
 TEST(OverlapFit, SamplesKeepHowLongTheyWereBesideIt) {
   const std::vector<CostSample> samples = {
       sample(OperationKind::kAllToAll, 1 << 20, 150, Beside::kCompute, 100)};

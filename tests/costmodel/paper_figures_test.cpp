@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "base/read_file.h"
 #include "costmodel/cost_parameter_fields.h"
 #include "tests/support/paper_predictions.h"
@@ -39,6 +42,25 @@ TEST(PaperFigures, LinearWinsUpTo128GpusAnd2dhFrom512) {
     if (point.gpus >= 512) {
       EXPECT_LT(point.ratio(), 1) << point.gpus;
     }
+  }
+}
+
+// The built-in errors of whole passes are what the curves need, rounded up to half a tenth.
+TEST(PaperFigures, BandsHoldTheScalingCurves) {
+  const CostParameters parameters = calibration_of(load_cluster(kPaperCluster)).parameters;
+  const std::vector<BandPrediction> bands = predictions().scaling_bands();
+  ASSERT_EQ(bands.size(), 15U);
+  for (const auto algorithm : {AllToAllAlgorithm::kLinear, AllToAllAlgorithm::kHierarchical2d}) {
+    constexpr double kStep = 0.05;
+    const double needed = needed_pass_error(bands, algorithm);
+    EXPECT_DOUBLE_EQ(parameters.pass_error(algorithm), kStep * std::ceil(needed / kStep)) << name(algorithm);
+    const auto is_within = [&](const BandPrediction& band) {
+      return band.algorithm == algorithm && band.is_within();
+    };
+    const auto is_of = [&](const BandPrediction& band) { return band.algorithm == algorithm; };
+    EXPECT_GE(static_cast<double>(std::ranges::count_if(bands, is_within)),
+              0.683 * static_cast<double>(std::ranges::count_if(bands, is_of)))
+        << name(algorithm);
   }
 }
 

@@ -72,6 +72,23 @@ TEST(CriticalPath, ErrorsAddUpWithinAKindAndAsSquaresBetweenKinds) {
                    std::sqrt(2.0 * 2.0 + 1.0 * 1.0));
 }
 
+// encode 10 at 10%, then 30 of a pass with 2DH at nothing: 1 of operations beside 0.2 * 10 + 0.5 * 30 = 17 of
+// passes, whose errors are one error and add up.
+TEST(CriticalPath, ErrorsOfPassesAreOneMoreIndependentError) {
+  const Schedule linear{.operations = {operation_of(kEncode, kCompute)}};
+  const Schedule hierarchical{.plan = parse_plan("r1 d1 2dh"),
+                              .operations = {operation_of(kDecode, kCompute)}};
+  TestCosts costs([](const Schedule& s, std::size_t index, const RankLoad&) -> OperationCost {
+    const bool encode = s.operations[index].kind == kEncode;
+    return {.duration_us = encode ? 10.0 : 30.0, .relative_error = encode ? 0.1 : 0};
+  });
+  const std::vector<SimulatedPass> passes = {{&linear}, {&hierarchical}};
+  EXPECT_DOUBLE_EQ(critical_path(simulate(passes, costs)).error_us, 1);
+  costs.linear_error = 0.2;
+  costs.hierarchical_error = 0.5;
+  EXPECT_DOUBLE_EQ(critical_path(simulate(passes, costs)).error_us, std::sqrt(1 + 17.0 * 17.0));
+}
+
 TEST(CriticalPath, FindingItAgainAllocatesNothing) {
   const TwoRanks two;
   CriticalPath path;

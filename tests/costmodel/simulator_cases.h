@@ -39,7 +39,12 @@ class TestCosts final : public OperationCosts {
   }
   [[nodiscard]] bool differs_by_rank() const override { return differs; }
 
+  [[nodiscard]] double pass_error(AllToAllAlgorithm algorithm) const override {
+    return algorithm == AllToAllAlgorithm::kLinear ? linear_error : hierarchical_error;
+  }
+
   OverlapSlowdown linear, hierarchical;
+  double linear_error = 0, hierarchical_error = 0;  // of passes
   bool differs = false;
 
  private:

@@ -71,6 +71,20 @@ TEST(Simulator, PassesHaveTheExecutorsBorders) {
   EXPECT_THAT(ends_of(turned, 0), ElementsAre(1, 3, 8, 5));
 }
 
+// A route part is of the default plan, but belongs to the experts that follow.
+TEST(Simulator, PassesHaveTheErrorsOfTheirPlans) {
+  Schedule route = schedule_of(1, {operation_of(kRoute, kCompute)});
+  route.part = Part::kRoute;
+  const Schedule linear = schedule_of(1, {operation_of(kEncode, kCompute)});
+  Schedule hierarchical = linear;
+  hierarchical.plan.all_to_all = AllToAllAlgorithm::kHierarchical2d;
+  TestCosts costs({{kRoute, 1}, {kEncode, 2}});
+  costs.linear_error = 0.25;
+  costs.hierarchical_error = 0.5;
+  const std::vector<SimulatedPass> passes = {{&route}, {&hierarchical}, {&route}, {&linear}, {&route}};
+  EXPECT_THAT(simulate(passes, costs).pass_errors, ElementsAre(0.5, 0.5, 0.25, 0.25, 0.25));
+}
+
 // The host waits for the routing, then for its own agreement; until then nothing more is queued, though the
 // streams are free. What was queued before goes on.
 TEST(Simulator, HostOperationsHoldUpWhatFollows) {
@@ -278,6 +292,10 @@ TEST(Simulator, SaysWhatIsWrong) {
   costs.linear.compute = 0.5;
   EXPECT_EQ(error_of({{&of_two}}, costs),
             "the slowdown of overlap with linear is 0.5; it is finite and at least 1");
+  costs.linear.compute = 1;
+  costs.linear_error = -0.1;
+  EXPECT_EQ(error_of({{&of_two}}, costs),
+            "the error of passes with linear is -0.1; it is finite and at least 0");
 }
 
 }  // namespace

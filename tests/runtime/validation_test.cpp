@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "costmodel/build_schedule.h"
 #include "costmodel/plan_space.h"
 #include "runtime/pass_trace.h"
 #include "tests/base/expect_error.h"
@@ -101,6 +102,14 @@ TEST(Validation, RecordsBothHalvesAndReadsThemBack) {
     }
   }
   EXPECT_TRUE(beside);
+  // Three plans of each of three shapes, forward and backward, none of them to be predicted later.
+  ASSERT_EQ(recording.calibration_passes.size(), 18U);
+  for (const MeasuredPass& measured : recording.calibration_passes) {
+    EXPECT_GT(measured.median_us, 0);
+    EXPECT_TRUE(measured.kinds.empty());
+    const auto same = [&](const MeasuredPass& other) { return other.pair.shape == measured.pair.shape; };
+    EXPECT_TRUE(std::ranges::none_of(recording.passes, same));
+  }
 
   const TemporaryDirectory directory;
   const auto file = directory.path() / "recording.json";
@@ -112,6 +121,11 @@ TEST(Validation, RecordsBothHalvesAndReadsThemBack) {
     EXPECT_EQ(read.passes[i].pair, recording.passes[i].pair);
     EXPECT_EQ(read.passes[i].pass, recording.passes[i].pass);
     EXPECT_NEAR(read.passes[i].median_us, recording.passes[i].median_us, 0.051);  // a tenth is written
+  }
+  ASSERT_EQ(read.calibration_passes.size(), recording.calibration_passes.size());
+  for (std::size_t i = 0; i < read.calibration_passes.size(); ++i) {
+    EXPECT_EQ(read.calibration_passes[i].pair, recording.calibration_passes[i].pair);
+    EXPECT_EQ(read.calibration_passes[i].pass, recording.calibration_passes[i].pass);
   }
 }
 
@@ -142,13 +156,45 @@ TEST(Validation, ComparesByHand) {
   EXPECT_DOUBLE_EQ(report.kinds[0].median_error, std::abs(gate_us - 4) / 4);
 }
 
+// Three layers whose passes were all measured as 1.25 times what their samples make of them: bands of the
+// model hold that, and those of its operations alone do not.
+TEST(Validation, BandsComeFromCalibrationPasses) {
+  ValidationRecording recording{.world = 2, .ranks_per_node = 2, .rounds = 1};
+  const Cluster cluster = cluster_of(recording);
+  const CostModel truth = CostModel(cluster, default_calibration(cluster).parameters);
+  for (const LayerShape& shape : draw_shapes(4, 2, kSmall, 3)) {
+    const MeasuredPass pass{.pair = {shape, kDefaultPlan}, .median_us = 1};
+    ValidationRecording one = recording;
+    one.passes = {pass};
+    MeasuredPass measured = pass;
+    measured.median_us = 1.25 * compare_with_execution(one, cluster, truth).passes.front().predicted_us;
+    (recording.passes.empty() ? recording.passes : recording.calibration_passes).push_back(measured);
+    const Workload workload = workload_of(shape, DType::kF32, 2);
+    for (const Part part : {Part::kRoute, Part::kExpert}) {
+      const Schedule schedule = build_schedule(part, workload, kDefaultPlan, cluster);
+      for (const Operation& operation : schedule.operations) {
+        CostSample sample = sample_of(schedule, operation, 0, 2);
+        sample.duration_ns = std::llround(1e3 * truth.roofline().duration_us(work_of(sample)));
+        recording.samples.push_back(sample);
+      }
+    }
+  }
+  const CostModel costs = calibrated_costs(recording, cluster);
+  EXPECT_NEAR(costs.pass_error(AllToAllAlgorithm::kLinear), 0.25, 0.02);
+  const PassPrediction prediction = compare_with_execution(recording, cluster, costs).passes.front();
+  EXPECT_NEAR(prediction.relative_error(), 0.2, 0.02);
+  EXPECT_NEAR(prediction.band_us / prediction.predicted_us, 0.25, 0.03);
+  recording.calibration_passes.clear();
+  EXPECT_EQ(calibrated_costs(recording, cluster).pass_error(AllToAllAlgorithm::kLinear), 0);
+}
+
 TEST(Validation, SaysWhatCannotBe) {
   EXPECT_EQ(message_of<InputError>([] {
               static_cast<void>(compare_with_execution({}, cluster_of(ValidationRecording{}), ByKind()));
             }),
             "there is no pass to compare predictions with");
   EXPECT_EQ(message_of<InputError>([] { static_cast<void>(record_validation({.world = 0})); }),
-            "a validation of 60 pairs on 0 ranks after 12 shapes; each is at least 1");
+            "a validation of 60 pairs on 0 ranks after 20 shapes; each is at least 1");
 }
 
 TEST(ValidationRecording, ErrorsNameThePlace) {

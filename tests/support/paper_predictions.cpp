@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "costmodel/critical_path.h"
 #include "costmodel/plan_space.h"
 #include "costmodel/simulator.h"
 
@@ -45,10 +46,20 @@ LayerStack stack_of(const LayerSizes& sizes) {
           .cluster = load_cluster(kPaperCluster, sizes.gpus / 8)};
 }
 
-double step_us(LayerStack stack, AllToAllAlgorithm algorithm, const Formulation& formulation,
-               const CostParameters& parameters) {
+Simulation step(LayerStack stack, AllToAllAlgorithm algorithm, const Formulation& formulation,
+                const CostParameters& parameters) {
   stack.forward = stack.backward = plan_of(algorithm);
-  return simulate_formulation(stack, formulation, CostModel(stack.cluster, parameters)).total_us;
+  return simulate_formulation(stack, formulation, CostModel(stack.cluster, parameters));
+}
+
+double step_us(const LayerStack& stack, AllToAllAlgorithm algorithm, const Formulation& formulation,
+               const CostParameters& parameters) {
+  return step(stack, algorithm, formulation, parameters).total_us;
+}
+
+/// Of the scaling curves and the gains.
+LayerStack scaling_stack(int gpus) {
+  return stack_of({.gpus = gpus, .tokens = 16384, .model_dim = 2048, .hidden_dim = 2048});
 }
 
 /// Microseconds of one pass by plan: linear with d = 1, 2, 4, 8, then 2DH. d that is more than the slots is
@@ -113,7 +124,7 @@ std::vector<ComparedFigure> PaperPredictions::layer_shares() const {
 std::vector<ScalingPrediction> PaperPredictions::scaling_curve() const {
   std::vector<ScalingPrediction> curve;
   for (int gpus = 16; gpus <= 2048; gpus *= 2) {
-    const LayerStack stack = stack_of({.gpus = gpus, .tokens = 16384, .model_dim = 2048, .hidden_dim = 2048});
+    const LayerStack stack = scaling_stack(gpus);
     const auto seconds = [&](AllToAllAlgorithm algorithm, const Formulation& formulation) {
       return step_us(stack, algorithm, formulation, parameters_) / kUsPerS;
     };
@@ -148,8 +159,39 @@ std::vector<ComparedFigure> PaperPredictions::scaling() const {
   return figures;
 }
 
+std::vector<BandPrediction> PaperPredictions::scaling_bands() const {
+  CostParameters operations_only = parameters_;
+  operations_only.pass_relative_error.fill(0);
+  std::vector<BandPrediction> bands;
+  for (const ScalingPoint& published : kScaling) {
+    const LayerStack stack = scaling_stack(published.gpus);
+    const auto add = [&](const char* software, double there_s, AllToAllAlgorithm algorithm,
+                         const Formulation& formulation) {
+      const Simulation simulation = step(stack, algorithm, formulation, operations_only);
+      bands.push_back({.what = fmt::format("{}, {} GPUs", software, published.gpus),
+                       .algorithm = algorithm,
+                       .residual = {.predicted_us = simulation.total_us,
+                                    .operations_band_us = critical_path(simulation).error_us,
+                                    .measured_us = there_s * kUsPerS},
+                       .band_us = critical_path(step(stack, algorithm, formulation, parameters_)).error_us});
+    };
+    add("DeepSpeed", published.deepspeed_s, AllToAllAlgorithm::kLinear, kFairseq);
+    add("Tutel, linear", published.linear_s, AllToAllAlgorithm::kLinear, kTutelLayout);
+    add("Tutel, 2DH", published.hierarchical_s, AllToAllAlgorithm::kHierarchical2d, kTutelLayout);
+  }
+  return bands;
+}
+
+double needed_pass_error(const std::vector<BandPrediction>& bands, AllToAllAlgorithm algorithm) {
+  std::vector<PassResidual> residuals;
+  for (const BandPrediction& band : bands) {
+    if (band.algorithm == algorithm) residuals.push_back(band.residual);
+  }
+  return fit_pass_error(residuals, std::ssize(kScaling));
+}
+
 Gains PaperPredictions::gains(int gpus) const {
-  const LayerStack stack = stack_of({.gpus = gpus, .tokens = 16384, .model_dim = 2048, .hidden_dim = 2048});
+  const LayerStack stack = scaling_stack(gpus);
   const auto us = [&](AllToAllAlgorithm algorithm, const Formulation& formulation) {
     return step_us(stack, algorithm, formulation, parameters_);
   };

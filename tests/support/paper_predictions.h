@@ -7,6 +7,7 @@
 
 #include "costmodel/baseline.h"
 #include "costmodel/cost_model.h"
+#include "costmodel/pass_calibration.h"
 #include "tests/support/paper_figures.h"
 
 /// What the cost model says of the published figures. All in r = 1, fp32 with TF32 products.
@@ -51,6 +52,17 @@ struct ScalingPrediction {
   [[nodiscard]] bool is_on_the_right_side() const;
 };
 
+/// A published step of the scaling curves beside its band.
+struct BandPrediction {
+  std::string what;
+  AllToAllAlgorithm algorithm = AllToAllAlgorithm::kLinear;
+  PassResidual residual;
+  double band_us = 0;  ///< CriticalPath::error_us
+  [[nodiscard]] bool is_within() const {
+    return std::abs(residual.predicted_us - residual.measured_us) <= band_us;
+  }
+};
+
 /// Predicts with `parameters` on Azure NDv4.
 class PaperPredictions {
  public:
@@ -61,6 +73,8 @@ class PaperPredictions {
   /// Speedups over Fairseq first, then the gain of each technique.
   [[nodiscard]] std::vector<ComparedFigure> speedups() const;
   [[nodiscard]] std::vector<ComparedFigure> memory() const;
+  /// Of the same steps as scaling().
+  [[nodiscard]] std::vector<BandPrediction> scaling_bands() const;
   /// 16 to 2,048 GPUs.
   [[nodiscard]] std::vector<ScalingPrediction> scaling_curve() const;
   [[nodiscard]] Gains gains(int gpus) const;
@@ -69,6 +83,9 @@ class PaperPredictions {
  private:
   CostParameters parameters_;
 };
+
+/// fit_pass_error() of the steps with one algorithm; those of one number of GPUs are one layer.
+[[nodiscard]] double needed_pass_error(const std::vector<BandPrediction>& bands, AllToAllAlgorithm algorithm);
 
 /// What is asked of the predictions and does not hold, each in words; empty if all does.
 [[nodiscard]] std::vector<std::string> broken_lines(const PaperPredictions& predictions);

@@ -131,6 +131,28 @@ std::string scaling_table(const PaperPredictions& predictions) {
   return text;
 }
 
+std::string band_table(const PaperPredictions& predictions) {
+  std::string text =
+      "| step | residual | band of operations alone | band | within |\n| --- | --- | --- | --- | --- |\n";
+  const std::vector<BandPrediction> bands = predictions.scaling_bands();
+  int within = 0;
+  for (const BandPrediction& one : bands) {
+    const PassResidual& residual = one.residual;
+    const auto percent = [&](double us) { return 100 * us / residual.predicted_us; };
+    text += fmt::format("| {} | {:+.1f}% | {:.1f}% | {:.1f}% | {} |\n", one.what,
+                        100 * (residual.predicted_us / residual.measured_us - 1),
+                        percent(residual.operations_band_us), percent(one.band_us),
+                        one.is_within() ? "yes" : "no");
+    within += one.is_within() ? 1 : 0;
+  }
+  return text +
+         fmt::format(
+             "\n{} of {} within. Errors of whole passes that the steps need: {:.3f} with linear, {:.3f} with "
+             "2DH.\n",
+             within, bands.size(), needed_pass_error(bands, AllToAllAlgorithm::kLinear),
+             needed_pass_error(bands, AllToAllAlgorithm::kHierarchical2d));
+}
+
 std::string pipelining_table(const PaperPredictions& predictions) {
   std::string text =
       "| GPUs | algorithm | d = 1 | d = 2 | d = 4 | d = 8 | pairs in the right order | used to |\n"
@@ -191,6 +213,8 @@ std::string validation_tables() {
          fmt::format("\n{} parameters fitted, {} in all, {} figures.\n", fitted, std::size(kParameters),
                      figures) +
          "\n### Figures\n\n" + figure_table(predictions) + "\n### Scale\n\n" + scaling_table(predictions) +
+         "\n### Band\n\nHow far the model thinks that it errs, as a part of the prediction.\n\n" +
+         band_table(predictions) +
          "\n### Pipelining\n\nAverage gain of adaptive pipelining in percent, published -> predicted.\n\n" +
          pipelining_table(predictions);
 }
