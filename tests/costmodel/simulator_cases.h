@@ -69,9 +69,13 @@ class TestCosts final : public OperationCosts {
     return plans[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(plans.size())))];
   };
   stack.forward = pick();
+  const auto make_a_pair = [&stack] {
+    return stack.backward.parallel_degree == stack.forward.parallel_degree &&
+           stack.backward.expert_kernel >= stack.forward.expert_kernel;  // counted, if the forward plan is
+  };
   do {
     stack.backward = pick();
-  } while (stack.backward.parallel_degree != stack.forward.parallel_degree);
+  } while (!make_a_pair());
   stack.passes = static_cast<Passes>(random.below(3));
   stack.num_layers = 1 + random.below(3);
   stack.shared_gradient_bytes = random.below(2) * 1000;
