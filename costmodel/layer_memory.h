@@ -31,8 +31,8 @@ struct LayerMemory {
 
 /// Rows of the tile of scratch through which gradients of `rows` hidden rows pass when they are computed in
 /// place: small beside the hidden rows where those are large, but large enough that products lose little (an
-/// eighth of their rate with 32 MiB on one H200, nothing that could be measured with 128). `row_bytes`: of one
-/// row of all experts.
+/// eighth of their rate with 32 MiB on one H200, nothing that could be measured with 128). `row_bytes`: of
+/// one row of all experts.
 [[nodiscard]] std::int64_t hidden_tile_rows(std::int64_t rows, std::int64_t row_bytes);
 
 /// Peak memory of a layer, piece by piece as the runtime's layer takes it, each piece rounded up to

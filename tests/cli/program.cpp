@@ -3,21 +3,17 @@
 #include <sys/wait.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 
 #include "tests/base/temporary_directory.h"
 
 namespace flex {
-namespace {
 
 std::string read_all(const std::filesystem::path& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), {}};
 }
-
-}  // namespace
 
 Result flexmoe(const std::string& arguments) {
   const TemporaryDirectory directory;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <string>
 
 /// The program as a user calls it.
@@ -10,6 +11,9 @@ struct Result {
   std::string out;
   std::string err;
 };
+
+/// All of a file.
+[[nodiscard]] std::string read_all(const std::filesystem::path& path);
 
 /// Runs the program with `arguments`, as the shell splits them.
 [[nodiscard]] Result flexmoe(const std::string& arguments);
