@@ -19,8 +19,8 @@ struct ValidationSettings {
   int world = 2;
   int num_pairs = 60;  ///< of a shape and a plan, none of which was used in the calibration
   /// Layers err each in its own way: many shapes with a few plans say more than many plans of a few shapes.
-  int num_calibration_shapes = 20;
-  int plans_per_calibration_shape = 3;
+  int num_calibration_shapes = 12;
+  int plans_per_calibration_shape = 5;
   DType dtype = DType::kF32;
   WorkRange range;
   std::uint64_t seed = 1;
