@@ -103,7 +103,7 @@ TEST(Validation, RecordsBothHalvesAndReadsThemBack) {
   }
   EXPECT_TRUE(beside);
   // Three plans of each of three shapes, forward and backward, none of them to be predicted later.
-  ASSERT_EQ(recording.calibration_passes.size(), 18U);
+  ASSERT_EQ(recording.calibration_passes.size(), 30U);
   for (const MeasuredPass& measured : recording.calibration_passes) {
     EXPECT_GT(measured.median_us, 0);
     EXPECT_TRUE(measured.kinds.empty());
@@ -194,7 +194,7 @@ TEST(Validation, SaysWhatCannotBe) {
             }),
             "there is no pass to compare predictions with");
   EXPECT_EQ(message_of<InputError>([] { static_cast<void>(record_validation({.world = 0})); }),
-            "a validation of 60 pairs on 0 ranks after 20 shapes; each is at least 1");
+            "a validation of 60 pairs on 0 ranks after 12 shapes; each is at least 1");
 }
 
 TEST(ValidationRecording, ErrorsNameThePlace) {
