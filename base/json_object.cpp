@@ -182,6 +182,12 @@ std::string JsonObject::one_of(std::string_view key, std::initializer_list<std::
          nearest ? fmt::format(" (did you mean {}?)", *nearest) : "");
 }
 
+std::string JsonObject::required_text(std::string_view key) {
+  auto text = required<std::string>(key);
+  if (text.find_first_not_of(" \t\n") == std::string::npos) reject(key, "is empty");
+  return text;
+}
+
 std::optional<std::string> JsonObject::optional_one_of(std::string_view key,
                                                        std::initializer_list<std::string_view> choices) {
   if (find(key) == nullptr) return std::nullopt;

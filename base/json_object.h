@@ -64,6 +64,9 @@ class JsonObject {
   template <class T>
   [[nodiscard]] std::optional<T> optional(std::string_view key, const JsonRange& range = {});
 
+  /// A string of more than blanks.
+  [[nodiscard]] std::string required_text(std::string_view key);
+
   /// A string out of `choices`; the error names them and the nearest one.
   [[nodiscard]] std::string one_of(std::string_view key, std::initializer_list<std::string_view> choices);
   [[nodiscard]] std::optional<std::string> optional_one_of(std::string_view key,

@@ -13,6 +13,7 @@
 #include "kernels/device.h"
 
 #ifdef FLEX_HAS_CUDA
+#include "base/units.h"
 #include "kernels/cuda_check.h"
 #endif
 #ifdef FLEX_HAS_MPI
@@ -55,10 +56,9 @@ std::vector<Finding> cuda_findings() {
   for (int index = 0; index < count; ++index) {
     cudaDeviceProp properties{};
     FLEX_CUDA_CHECK(cudaGetDeviceProperties(&properties, index));
-    constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
     findings.push_back({fmt::format("cuda:{}", index), true,
                         fmt::format("{}, {:.0f} GiB, {} SMs, compute capability {}.{}", properties.name,
-                                    static_cast<double>(properties.totalGlobalMem) / kGiB,
+                                    static_cast<double>(properties.totalGlobalMem) / kBytesPerGiB,
                                     properties.multiProcessorCount, properties.major, properties.minor)});
   }
   return findings;

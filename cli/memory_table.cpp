@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/units.h"
 #include "cli/table.h"
 
 namespace flex::cli {
@@ -12,7 +13,6 @@ namespace {
 using Measured = std::optional<TrainingMemory>;
 
 std::string gib(const Measured& memory) {
-  constexpr double kBytesPerGiB = 1024.0 * 1024.0 * 1024.0;
   return memory ? fmt::format("{:.2f}", static_cast<double>(memory->peak_bytes) / kBytesPerGiB)
                 : "out of memory";
 }

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/units.h"
 #include "cli/table.h"
 
 namespace flex::cli {
@@ -15,7 +16,6 @@ std::string pair_text(const PlanPrediction& p) {
 }
 
 std::string memory_text(std::int64_t bytes, bool fits) {
-  constexpr double kBytesPerGiB = 1024.0 * 1024.0 * 1024.0;
   return fmt::format("{:.1f} GiB{}", static_cast<double>(bytes) / kBytesPerGiB, fits ? "" : ", too much");
 }
 

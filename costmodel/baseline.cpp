@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "base/units.h"
+
 namespace flex {
 namespace {
 
@@ -97,7 +99,6 @@ Simulation simulate_formulation(const LayerStack& stack, const Formulation& form
 }
 
 FrameworkMemory framework_memory(const Workload& w, const Formulation& formulation, double base_GiB) {
-  constexpr double kBytesPerGiB = 1073741824.0;
   constexpr std::int64_t kOneHotBytes = 8;  // int64, as the frameworks' one_hot() makes them
   constexpr std::int64_t kStates = 4;       // parameters, gradients, two moments
   const std::int64_t element = size_bytes(w.dtype);

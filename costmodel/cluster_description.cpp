@@ -21,12 +21,6 @@ constexpr int kMaxProcessors = 1 << 20;
 const JsonRange kPositive = JsonRange::above(0);
 const JsonRange kNotNegative = JsonRange::at_least(0);
 
-std::string read_text(JsonObject& json, std::string_view key) {
-  auto text = json.required<std::string>(key);
-  if (text.find_first_not_of(" \t\n") == std::string::npos) json.reject(key, "is empty");
-  return text;
-}
-
 // Reads figures and keeps each with its source.
 class FigureReader {
  public:
@@ -40,8 +34,9 @@ class FigureReader {
     std::optional<JsonObject> figure = json.optional<JsonObject>(key);
     if (!figure) return std::nullopt;
     const T value = figure->required<T>("value", range);
-    figures_.push_back(
-        {.key = json.path(key), .value = static_cast<double>(value), .source = read_text(*figure, "source")});
+    figures_.push_back({.key = json.path(key),
+                        .value = static_cast<double>(value),
+                        .source = figure->required_text("source")});
     figure->finish();
     return value;
   }
@@ -70,7 +65,7 @@ std::string read_name(JsonObject& json) {
 
 DeviceFacts read_device(JsonObject json, FigureReader& figures) {
   DeviceFacts device;
-  device.name = read_text(json, "name");
+  device.name = json.required_text("name");
   device.kind = json.one_of("kind", {"gpu", "cpu"}) == "gpu" ? DeviceKind::kCuda : DeviceKind::kCpu;
   device.peak_fp64_TFLOPs = figures.required<double>(json, "peak_fp64_TFLOPs", kPositive);
   device.peak_fp32_TFLOPs = figures.required<double>(json, "peak_fp32_TFLOPs", kPositive);
@@ -90,7 +85,7 @@ DeviceFacts read_device(JsonObject json, FigureReader& figures) {
 // Leaves finish() to the caller, who may know more keys.
 LinkFacts read_link(JsonObject& json, FigureReader& figures) {
   LinkFacts link;
-  link.name = read_text(json, "name");
+  link.name = json.required_text("name");
   link.latency_us = figures.required<double>(json, "latency_us", kNotNegative);
   link.bandwidth_GBps = figures.required<double>(json, "bandwidth_GBps", kPositive);
   return link;
@@ -137,7 +132,7 @@ ClusterDescription parse_cluster(std::string_view text, const std::string& where
   ClusterDescription description{.text = std::string(text)};
   Cluster& cluster = description.cluster;
   cluster.name = read_name(json);
-  description.description = read_text(json, "description");
+  description.description = json.required_text("description");
   read_size(json, figures, description);
   cluster.device = read_device(json.required<JsonObject>("device"), figures);
   if (cluster.device.kind == DeviceKind::kCuda) {

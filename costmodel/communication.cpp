@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/units.h"
+
 namespace flex {
 namespace {
-
-constexpr double kBytesPerUsPerGBps = 1e3;
 
 LinkRates link_rates(double share_GBps, const LinkParameters& parameters) {
   return {.bytes_per_us = share_GBps * kBytesPerUsPerGBps * parameters.bandwidth_efficiency,

@@ -22,12 +22,6 @@ const JsonRange kNotNegative = JsonRange::at_least(0);
 const JsonRange kPositive = JsonRange::above(0);
 const JsonRange kFactor = JsonRange::between(1, 100);
 
-std::string read_text(JsonObject& json, std::string_view key) {
-  auto text = json.required<std::string>(key);
-  if (text.find_first_not_of(" \t\n") == std::string::npos) json.reject(key, "is empty");
-  return text;
-}
-
 /// Reads figures: a number, or one with a source of its own.
 class FigureReader {
  public:
@@ -39,7 +33,7 @@ class FigureReader {
     if (json.raw(key).is_object()) {
       auto figure = json.required<JsonObject>(key);
       value = figure.required<double>("value", range);
-      source = read_text(figure, "source");
+      source = figure.required_text("source");
       figure.finish();
     } else {
       value = json.required<double>(key, range);
@@ -182,10 +176,10 @@ std::string pass_error_key(AllToAllAlgorithm algorithm) {
 Calibration parse_calibration(std::string_view text, const std::string& where) {
   JsonObject json(parse_json(text, where), where);
   Calibration calibration;
-  calibration.cluster = read_text(json, "cluster");
-  calibration.description = read_text(json, "description");
+  calibration.cluster = json.required_text("cluster");
+  calibration.description = json.required_text("description");
   calibration.fitted = json.required<bool>("fitted");
-  calibration.source = read_text(json, "source");
+  calibration.source = json.required_text("source");
   FigureReader figures(calibration);
   read_sections(json, figures, calibration.parameters);
   read_errors(json.required<JsonObject>("relative_error"), figures, calibration.parameters);

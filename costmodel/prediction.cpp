@@ -5,13 +5,12 @@
 #include <utility>
 
 #include "base/require.h"
+#include "base/units.h"
 #include "costmodel/baseline.h"
 #include "costmodel/plan_space.h"
 
 namespace flex {
 namespace {
-
-constexpr double kBytesPerGiB = 1024.0 * 1024.0 * 1024.0;
 
 /// One rank's bytes: the layers' parameters, gradients and activations, and tokens with their outputs and
 /// gradients at the borders of layers.

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 
+#include "base/units.h"
+
 namespace flex {
 namespace {
 
 constexpr double kFlopsPerUsPerTFLOPs = 1e6;
-constexpr double kBytesPerUsPerGBps = 1e3;
 
 }  // namespace
 

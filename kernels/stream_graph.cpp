@@ -12,12 +12,10 @@
 namespace flex {
 
 StreamGraph::StreamGraph(StreamGraph&& other) noexcept
-    : executable_(std::exchange(other.executable_, nullptr)),
-      num_nodes_(std::exchange(other.num_nodes_, 0)) {}
+    : executable_(std::exchange(other.executable_, nullptr)) {}
 
 StreamGraph& StreamGraph::operator=(StreamGraph&& other) noexcept {
   std::swap(executable_, other.executable_);
-  std::swap(num_nodes_, other.num_nodes_);
   return *this;
 }
 
@@ -72,11 +70,9 @@ StreamGraph StreamGraph::capture(Stream& stream, const std::function<void()>& qu
   Capture capture(stream);
   queue();
   cudaGraph_t graph = capture.end();
-  std::size_t num_nodes = 0;
-  FLEX_CUDA_CHECK(cudaGraphGetNodes(graph, nullptr, &num_nodes));
   cudaGraphExec_t executable = nullptr;
   FLEX_CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
-  return {executable, static_cast<std::int64_t>(num_nodes)};
+  return StreamGraph(executable);
 }
 
 StreamGraph::~StreamGraph() {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstdint>
 #include <functional>
 
 #include "kernels/stream.h"
@@ -29,14 +28,11 @@ class StreamGraph {
 
   /// Queues the work. A graph runs after its own earlier launches, also on another stream.
   void launch(Stream& stream);
-  /// Kernels, copies and fills.
-  [[nodiscard]] std::int64_t num_nodes() const { return num_nodes_; }
 
  private:
-  StreamGraph(void* executable, std::int64_t num_nodes) : executable_(executable), num_nodes_(num_nodes) {}
+  explicit StreamGraph(void* executable) : executable_(executable) {}
 
   void* executable_ = nullptr;  // cudaGraphExec_t
-  std::int64_t num_nodes_ = 0;
 };
 
 }  // namespace flex

@@ -32,6 +32,7 @@ struct LayerBenchmark {
   int repeats = 10;
   std::uint64_t seed = 1;  ///< of the tokens
   Imbalance imbalance = Imbalance::kNone;
+  bool check_output = true;   ///< one rank: compare sampled tokens with double on the host
   bool graphs = false;        ///< CUDA: replay passes as graphs where they can be
   bool tune_products = true;  ///< CUDA: search for the matrix products' algorithms while warming up
 };

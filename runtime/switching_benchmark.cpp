@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/require.h"
+#include "costmodel/accuracy.h"
 #include "profiler/stream_timer.h"
 #include "runtime/random_tensor.h"
 
@@ -57,11 +58,6 @@ class Switching {
   MoeLayer layer_;
   Tensor x_, dy_, y_, dx_;
 };
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
 
 }  // namespace
 

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "base/require.h"
+#include "costmodel/accuracy.h"
 #include "kernels/gemm_algorithms.h"
 #include "kernels/host_element.h"
 #include "profiler/stream_timer.h"
@@ -31,11 +32,6 @@ Tokens make_tokens(const LayerTraining& training, Device device) {
   const Shape shape = {training.num_tokens, training.config.model_dim};
   return {random_normal_tensor(dtype, shape, device, 1, 0), random_normal_tensor(dtype, shape, device, 1, 1),
           Tensor(dtype, shape, device), Tensor(dtype, shape, device)};
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
 }
 
 void append_first_tokens(const Tensor& from, std::vector<double>& to) {

@@ -84,16 +84,10 @@ struct BiasSums {
   std::int64_t begin = 0;  // first column that the sums cover
   TensorView sums;         // may be left out
 };
-struct SumsContext {
-  GemmAlgorithms& gemm;
-  Counts counts;
-  Stream& stream;
-};
 
 // A weight's gradient and its bias's. Sums of whole rows may be the product's epilogue; kernels that have it
 // may be slower by more than the pass that it saves, so it is taken only where it was measured.
-void run_with_sums(ExpertProducts& products, const ExpertProduct& plain, const BiasSums& bias,
-                   const SumsContext& context) {
+void run_with_sums(ExpertProducts& products, const ExpertProduct& plain, const BiasSums& bias) {
   const TensorView& sums = bias.sums;
   const ConstTensorView& rows = bias.epilogue == GemmEpilogue::kRowSumsA ? plain.a : plain.b;
   if (sums.present() && bias.begin == 0 && sums.size(1) == rows.size(2)) {
@@ -108,9 +102,9 @@ void run_with_sums(ExpertProducts& products, const ExpertProduct& plain, const B
                     .begin = bias.begin,
                     .columns = covered_columns(bias.begin, sums.size(1), rows.size(2)),
                     .sums = sums,
-                    .workspace = context.gemm.workspace(),
-                    .counts = context.counts},
-                   context.stream);
+                    .workspace = products.gemm().workspace(),
+                    .counts = products.counts()},
+                   products.stream());
 }
 
 }  // namespace
@@ -159,8 +153,7 @@ void grouped_ffn_backward_fc1_cuda(const ExpertFfnBackwardWeightsArgs& args, Cou
   if (args.x.size(0) == 0) return;
   ExpertProducts products(*args.gemm, counts, stream);
   run_with_sums(products, {.a = args.dhidden, .b = args.x, .transpose_a = true, .d = gradients.fc1_w},
-                {.epilogue = GemmEpilogue::kRowSumsA, .sums = gradients.fc1_bias},
-                {.gemm = *args.gemm, .counts = counts, .stream = stream});
+                {.epilogue = GemmEpilogue::kRowSumsA, .sums = gradients.fc1_bias});
   if (args.kind == FfnKind::kGated)
     products.run({.a = args.dup, .b = args.x, .transpose_a = true, .d = gradients.up_w});
 }
@@ -183,8 +176,7 @@ void grouped_ffn_backward_fc2_cuda(const ExpertFfnBackwardWeightsArgs& args, Cou
        .b = args.dy,
        .transpose_a = true,
        .d = gradients.fc2_w},
-      {.epilogue = GemmEpilogue::kColumnSumsB, .begin = args.fc2_bias_begin, .sums = gradients.fc2_bias},
-      {.gemm = *args.gemm, .counts = counts, .stream = stream});
+      {.epilogue = GemmEpilogue::kColumnSumsB, .begin = args.fc2_bias_begin, .sums = gradients.fc2_bias});
 }
 
 void expert_ffn_cuda(const ExpertFfnArgs& args, Stream& stream) { grouped_ffn_cuda(args, {}, stream); }

@@ -41,6 +41,10 @@ class ExpertProducts {
   [[nodiscard]] std::optional<bool> prefers_fused(const ExpertProduct& fused, const ExpertProduct& plain,
                                                   std::int64_t pass_bytes);
 
+  [[nodiscard]] GemmAlgorithms& gemm() const { return gemm_; }
+  [[nodiscard]] std::span<const std::int64_t> counts() const { return counts_; }
+  [[nodiscard]] Stream& stream() const { return stream_; }
+
  private:
   void collect(const ExpertProduct& product);
 

@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "base/units.h"
 #include "costmodel/cluster_description.h"
 #include "costmodel/plan_space.h"
 
@@ -71,8 +72,7 @@ TEST(Prediction, PlansThatDoNotFitComeLast) {
     most = std::max(most, p.memory_bytes);
   }
   ASSERT_LT(least, most);
-  constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
-  stack.cluster.device.memory_GiB = static_cast<double>(least + most) / 2 / kGiB;
+  stack.cluster.device.memory_GiB = static_cast<double>(least + most) / 2 / kBytesPerGiB;
   bool seen_too_large = false;
   for (const PlanPrediction& p : PlanPredictor(stack, costs).all()) {
     EXPECT_FALSE(seen_too_large && p.fits);
@@ -90,8 +90,7 @@ TEST(Prediction, BestLooksForAPairThatFits) {
   stack.workload.model_dim = stack.workload.hidden_dim = 2048;
   const CostModel costs = cost_model_of(stack.cluster);
   const std::int64_t wanted = PlanPredictor(stack, costs).best().memory_bytes;
-  constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
-  stack.cluster.device.memory_GiB = (static_cast<double>(wanted) - 1) / kGiB;
+  stack.cluster.device.memory_GiB = (static_cast<double>(wanted) - 1) / kBytesPerGiB;
   PlanPredictor predictor(stack, costs);
   const PlanPrediction best = predictor.best();
   EXPECT_TRUE(best.fits);

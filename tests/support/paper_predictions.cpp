@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/units.h"
 #include "costmodel/critical_path.h"
 #include "costmodel/plan_space.h"
 #include "costmodel/simulator.h"
@@ -14,7 +15,6 @@ namespace {
 
 constexpr double kUsPerMs = 1e3;
 constexpr double kUsPerS = 1e6;
-constexpr double kBytesPerGiB = 1073741824.0;
 constexpr AllToAllAlgorithm kAlgorithms[] = {AllToAllAlgorithm::kLinear, AllToAllAlgorithm::kHierarchical2d};
 constexpr Formulation kTutelLayout{.flexible_layout = false, .one_stream = true};
 constexpr Formulation kFlexibleLayout{.one_stream = true};
