@@ -313,7 +313,8 @@ void MoeLayer::Impl::expert_ffn_backward_weights(OperationKind layer, Stream& st
   if (plan().expert_kernel == ExpertKernel::kPadded) {
     return first ? expert_ffn_backward_fc1(args, stream) : expert_ffn_backward_fc2(args, stream);
   }
-  const auto counts = counted_rows(0, shape_.rows(), static_cast<std::size_t>(plan().pipeline_degree));
+  const std::size_t after_chunks = static_cast<std::size_t>(plan().pipeline_degree);
+  const auto counts = counted_rows(0, shape_.rows(), first ? after_chunks : after_chunks + 1);
   return first ? grouped_ffn_backward_fc1(args, counts, stream)
                : grouped_ffn_backward_fc2(args, counts, stream);
 }
@@ -324,7 +325,7 @@ std::span<const std::int64_t> MoeLayer::Impl::counted_rows(std::int64_t begin, s
   // kernels read the counts later, so each use has a place of its own; the agreement waits for the last pass
   // before they are written again.
   const auto experts = static_cast<std::size_t>(shape_.experts);
-  constexpr std::size_t kPlaces = 9;  // up to 8 chunks, and all rows
+  constexpr std::size_t kPlaces = 10;  // up to 8 chunks, and all rows for either layer of the experts
   rows_per_expert_.resize(
       std::max(rows_per_expert_.size(), 2 * kPlaces * static_cast<std::size_t>(config_.num_experts)));
   const std::size_t pass = pass_ == Pass::kForward ? 0 : 1;
