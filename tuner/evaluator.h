@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "costmodel/plan.h"
 #include "costmodel/workload.h"
@@ -24,13 +26,20 @@ struct Evaluation {
   /// One standard deviation of duration_us: how much it would scatter if it were evaluated again. 0: not at
   /// all, or not known.
   double spread_us = 0;
-  std::int64_t num_samples = 0;
+  std::vector<std::int64_t> samples_ns = {};  ///< that duration_us is the median of; rounded, if simulated
   EvaluationSource source = EvaluationSource::kSimulated;
   std::string why_not = {};  ///< why the plan could not run, in words; empty if it ran
 
   [[nodiscard]] bool ran() const { return why_not.empty(); }
+  [[nodiscard]] std::int64_t num_samples() const { return static_cast<std::int64_t>(samples_ns.size()); }
   friend bool operator==(const Evaluation&, const Evaluation&) = default;
 };
+
+/// What samples of one plan and pass say together: their median, and the standard deviation of a median of so
+/// many samples, from their median absolute deviation, so that outliers move neither.
+/// @throws InputError for no samples, or one that is not above 0.
+/// @source for normal samples: sigma is 1.4826 MAD, a median of n scatters by sqrt(pi / 2) sigma / sqrt(n)
+[[nodiscard]] Evaluation evaluation_of(std::span<const std::int64_t> samples_ns, EvaluationSource source);
 
 /// Times plans of one layer on one cluster: what a search spends its budget on.
 ///

@@ -62,10 +62,15 @@ class GuidedSession {
     return fastest_pair(timed, problem_.passes);
   }
 
+  /// No other pair promises enough, whatever the budget allows.
+  [[nodiscard]] bool is_settled() const { return is_settled_; }
+
   [[nodiscard]] double default_us() const {
     double sum_us = 0;
     for (const EvaluatedPlan& one : session_.evaluations()) {
-      if (one.plan == kDefaultPlan) sum_us += belief_.mean_us(place_of(one));
+      if (one.plan != kDefaultPlan) continue;
+      sum_us +=
+          one.evaluation.ran() ? belief_.mean_us(place_of(one)) : std::numeric_limits<double>::infinity();
     }
     return sum_us;
   }
@@ -106,7 +111,8 @@ class GuidedSession {
 
   /// Of the pair that promises most for each evaluation that it still needs, the candidate that is open; of
   /// two the forward one.
-  [[nodiscard]] std::optional<std::size_t> most_promising() const {
+  [[nodiscard]] std::optional<std::size_t> most_promising() {
+    is_settled_ = true;
     const Eigen::MatrixXd draws = belief_.draw_us(kNumDraws, seed_);
     Eigen::RowVectorXd best =
         Eigen::RowVectorXd::Constant(kNumDraws, std::numeric_limits<double>::infinity());
@@ -119,10 +125,12 @@ class GuidedSession {
     std::optional<CandidatePair> found;
     for (const CandidatePair& pair : pairs_) {
       const std::int64_t open = num_open(pair);
-      if (open == 0 || open > session_.evaluations_left() || !can_run(pair)) continue;
+      if (open == 0 || !can_run(pair)) continue;
       const double gain = (best - total_us(draws, pair)).cwiseMax(0).mean() / best.mean();
+      if (gain < guidance_.least_gain) continue;
+      is_settled_ = false;
       const double share = gain / static_cast<double>(open);
-      if (gain < guidance_.least_gain || share <= most) continue;
+      if (open > session_.evaluations_left() || share <= most) continue;
       most = share;
       found = pair;
     }
@@ -137,6 +145,7 @@ class GuidedSession {
   DurationBelief belief_;
   std::vector<State> states_;  // by candidate
   std::vector<CandidatePair> pairs_;
+  bool is_settled_ = false;
 };
 
 }  // namespace
@@ -150,6 +159,7 @@ SearchResult ModelGuidedSearch::search(const SearchProblem& problem, Evaluator& 
   while (guided.step()) {
   }
   SearchResult result = session.finish();
+  result.complete = guided.is_settled();
   if (const std::optional<PlanPair> best = guided.best()) {
     result.best = *best;
     result.default_us = guided.default_us();

@@ -1,5 +1,6 @@
 #include "tuner/simulated_evaluator.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/require.h"
@@ -34,7 +35,7 @@ Evaluation SimulatedEvaluator::run(const Plan& plan, Pass pass) {
   const double factor = std::exp(noise_.relative_spread * random_.normal() + index * noise_.drift);
   result.duration_us = truth_us(plan, pass) * factor;
   result.spread_us = noise_.relative_spread * result.duration_us;
-  result.num_samples = 1;
+  result.samples_ns = {std::max<std::int64_t>(std::llround(result.duration_us * 1e3), 1)};
   elapsed_s_ += result.duration_us * 1e-6;
   return result;
 }
