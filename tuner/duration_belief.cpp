@@ -10,6 +10,9 @@
 namespace flex {
 namespace {
 
+/// In standard deviations: what is further off shows that the belief was too narrow.
+constexpr double kLargestSurprise = 3;
+
 /// The model with each parameter in turn one sigma larger and smaller.
 std::vector<CostModel> neighbours_of(const CostModel& costs, const Cluster& cluster, double sigma) {
   std::vector<CostModel> models;
@@ -58,9 +61,13 @@ DurationBelief::DurationBelief(const SearchProblem& problem, const CostModel& co
 
 void DurationBelief::observe(std::size_t candidate, double duration_us, double relative_spread) {
   const auto i = static_cast<Eigen::Index>(candidate);
+  const double noise = relative_spread * relative_spread;
+  const double surprise = std::log(duration_us) - mean_[i];
+  const double expected = kLargestSurprise * kLargestSurprise * (covariance_(i, i) + noise);
+  if (surprise * surprise > expected) covariance_ *= surprise * surprise / expected;
   const Eigen::VectorXd covariances = covariance_.col(i);
-  const double variance = covariances[i] + relative_spread * relative_spread;
-  mean_ += covariances * ((std::log(duration_us) - mean_[i]) / variance);
+  const double variance = covariances[i] + noise;
+  mean_ += covariances * (surprise / variance);
   covariance_ -= covariances * covariances.transpose() / variance;
 }
 

@@ -26,7 +26,9 @@ class DurationBelief {
   /// candidate itself.
   DurationBelief(const SearchProblem& problem, const CostModel& costs, const ModelErrors& errors);
 
-  /// Takes a duration into account that was observed with a relative spread. @source conditioning of a normal
+  /// Takes a duration into account that was observed with a relative spread. One that is more than three
+  /// standard deviations off widens the belief in all candidates first: the model is worse than it was taken
+  /// for. @source conditioning of a normal
   /// distribution (Kalman's update of one scalar observation)
   void observe(std::size_t candidate, double duration_us, double relative_spread);
 

@@ -130,6 +130,24 @@ TEST(DurationBelief, AnObservationMovesWhatIsLikeIt) {
   EXPECT_LT(ratio("r0"), ratio("r1 d4")) << "weights travel, not tokens";
 }
 
+// Six of the model's standard deviations: what is unlike the plan is less certain than before, not more.
+TEST(DurationBelief, ASurpriseWidensTheBelief) {
+  const SearchProblem problem = on_ndv4(2, 8);
+  const CostModel costs = cost_model_of(problem.cluster);
+  const DurationBelief before(problem, costs, {});
+  const auto spread_of = [](const DurationBelief& belief) {
+    const Eigen::ArrayXd logs = belief.draw_us(2000, 3).row(2).array().log().transpose();  // r1 d1 linear
+    return std::sqrt((logs - logs.mean()).square().mean());
+  };
+  const double usual = spread_of(before);
+  DurationBelief expected = before;
+  expected.observe(0, before.mean_us(0), 1e-3);  // r0
+  EXPECT_LT(spread_of(expected), usual);
+  DurationBelief surprised = before;
+  surprised.observe(0, 20 * before.mean_us(0), 1e-3);
+  EXPECT_GT(spread_of(surprised), 2 * spread_of(expected));
+}
+
 TEST(DurationBelief, AWorthlessObservationMovesNothing) {
   const SearchProblem problem = on_ndv4(2, 8);
   const CostModel costs = cost_model_of(problem.cluster);
