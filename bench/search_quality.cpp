@@ -21,13 +21,14 @@
 /// each setting the truth is its cluster's cost model, evaluations scatter around it, and the model that may
 /// guide a search is a copy of the truth with every parameter off by a factor of its own. Regret is taken on
 /// the truth without noise, against the best of all pairs of plans. An evaluation is one plan in one pass.
+/// docs/tuning.md explains the columns. The default seeds are for reporting: work on strategies with others.
 namespace flex::bench {
 namespace {
 
 struct Settings {
   int shapes_per_world = 12;
   int num_seeds = 30;
-  std::uint64_t first_seed = 1;
+  std::uint64_t first_seed = 2206;
   double noise = 0.05;        ///< of evaluations
   double model_error = 0.15;  ///< of each parameter of the model
   int num_threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
@@ -41,7 +42,7 @@ struct Contestant {
 };
 
 std::vector<Contestant> contestants() {
-  std::vector<Contestant> all = {{"default plan"}, {"model's word"}};
+  std::vector<Contestant> all = {{"default plan"}, {"model alone"}};
   for (const StrategyKind kind : kStrategyKinds) all.push_back({std::string(name(kind)), kind});
   return all;
 }
@@ -207,7 +208,7 @@ void print(const std::vector<Summary>& summaries) {
                     {"evaluations"},
                     {"most"},
                     {"share of space"},
-                    {"of budget"},
+                    {"of 6 or 10%"},
                     {"of paper's count"},
                     {"over default"},
                     {"beyond noise"}});
@@ -255,7 +256,7 @@ nlohmann::ordered_json settings_to_json(const std::vector<SearchSetting>& all,
 
 int run_program(int argc, char** argv) {
   Settings settings;
-  std::uint64_t settings_seed = 1;
+  std::uint64_t settings_seed = 3382;
   CLI::App app("Quality of search strategies on simulated clusters");
   app.add_option("--shapes", settings.shapes_per_world, "layers on each of 18 clusters")
       ->check(CLI::PositiveNumber);

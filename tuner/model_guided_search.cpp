@@ -1,6 +1,7 @@
 #include "tuner/model_guided_search.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "tuner/duration_belief.h"
 #include "tuner/search_session.h"
@@ -53,13 +54,17 @@ class GuidedSession {
     return true;
   }
 
-  /// The best pair that was evaluated, by what model and evaluations say together.
+  /// The best pair that was evaluated, by what model and evaluations say together; the default plan's unless
+  /// that is slower beyond doubt. Nothing if no pair ran.
   [[nodiscard]] std::optional<PlanPair> best() const {
     std::vector<TimedPlan> timed;
     for (const EvaluatedPlan& one : session_.evaluations()) {
       if (one.evaluation.ran()) timed.push_back({one.plan, one.pass, belief_.mean_us(place_of(one))});
     }
-    return fastest_pair(timed, problem_.passes);
+    std::optional<PlanPair> found = fastest_pair(timed, problem_.passes);
+    const PlanPair usual{kDefaultPlan, kDefaultPlan, default_us()};
+    if (found && std::isfinite(usual.total_us) && !beats(*found, usual)) found = usual;
+    return found;
   }
 
   /// No other pair promises enough, whatever the budget allows.
@@ -101,6 +106,19 @@ class GuidedSession {
   }
   [[nodiscard]] bool can_run(const CandidatePair& pair) const {
     return states_[pair.forward] != State::kCannotRun && states_[pair.backward] != State::kCannotRun;
+  }
+
+  [[nodiscard]] CandidatePair candidates_of(const PlanPair& pair) const {
+    const auto passes = passes_of(problem_.passes);
+    return {place_of({pair.of(passes.front()), passes.front()}),
+            place_of({pair.of(passes.back()), passes.back()})};
+  }
+  [[nodiscard]] bool beats(const PlanPair& pair, const PlanPair& usual) const {
+    const Eigen::MatrixXd draws = belief_.draw_us(kNumDraws, seed_);
+    const Eigen::ArrayXd saved_us =
+        (total_us(draws, candidates_of(usual)) - total_us(draws, candidates_of(pair))).array();
+    const double spread_us = std::sqrt((saved_us - saved_us.mean()).square().mean());
+    return saved_us.mean() > kLeastSavingSpreads * spread_us;
   }
 
   [[nodiscard]] Eigen::RowVectorXd total_us(const Eigen::MatrixXd& draws, const CandidatePair& pair) const {

@@ -96,7 +96,7 @@ bool SearchSession::beats_default(const PlanPair& pair, double default_us) const
       variance += spread_us * spread_us;
     }
   }
-  return pair.total_us < default_us - std::sqrt(variance);
+  return pair.total_us < default_us - kLeastSavingSpreads * std::sqrt(variance);
 }
 
 SearchResult SearchSession::finish() const {

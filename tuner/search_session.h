@@ -9,6 +9,10 @@
 /// Private to the strategies.
 namespace flex {
 
+/// A pair takes the default plan's place if it is faster by more than so many standard deviations of their
+/// difference: otherwise noise alone would pick, of many candidates, one that is slower.
+inline constexpr double kLeastSavingSpreads = 1.5;
+
 /// One search while it runs: evaluates each candidate at most once, keeps account of the budget, and knows
 /// the best so far.
 class SearchSession {
@@ -39,7 +43,7 @@ class SearchSession {
 
  private:
   [[nodiscard]] bool is_over() const;
-  /// By more than one standard deviation of the difference.
+  /// By more than kLeastSavingSpreads.
   [[nodiscard]] bool beats_default(const PlanPair& pair, double default_us) const;
   double record(const Plan& plan, Pass pass);
 

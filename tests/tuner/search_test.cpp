@@ -190,8 +190,8 @@ TEST(Search, KeepsTheDefaultWithinTheNoise) {
     Noisy evaluator(gain);
     return make_strategy(StrategyKind::kExhaustive, costs)->search(problem, evaluator, {}, 0).best.forward;
   };
-  EXPECT_EQ(best(4.2), kDefaultPlan) << "sqrt(3^2 + 3^2) = 4.24";
-  EXPECT_EQ(best(4.3), parse_plan("d4"));
+  EXPECT_EQ(best(6.3), kDefaultPlan) << "1.5 sqrt(3^2 + 3^2) = 6.36";
+  EXPECT_EQ(best(6.4), parse_plan("d4"));
 }
 
 TEST(Search, StrategiesHaveNames) {
