@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -11,8 +10,8 @@
 #include <thread>
 
 #include "base/json.h"
+#include "bench/search_report.h"
 #include "bench/search_settings.h"
-#include "cli/table.h"
 #include "costmodel/parameter_scaling.h"
 #include "tuner/landscape.h"
 #include "tuner/simulated_evaluator.h"
@@ -46,16 +45,6 @@ std::vector<Contestant> contestants() {
   for (const StrategyKind kind : kStrategyKinds) all.push_back({std::string(name(kind)), kind});
   return all;
 }
-
-/// One search, judged by the truth.
-struct Outcome {
-  double regret = 0;
-  double over_default = 0;  ///< time beyond the default plan's, as a fraction of that
-  std::int64_t evaluations = 0;
-  std::int64_t num_candidates = 0;
-  double paper_count = 0;    ///< of one pass: (log_1.5(s) + 2) * 8
-  double random_regret = 0;  ///< expected of as many evaluations spent on pairs by chance
-};
 
 std::vector<double> draw_factors(std::size_t count, double sigma, PhiloxStream& random) {
   std::vector<double> factors(count);
@@ -128,46 +117,6 @@ class SettingRun {
   Landscape landscape_;
 };
 
-/// What the table and the JSON say of one contestant.
-struct Summary {
-  std::string name;
-  double mean_regret = 0, p95_regret = 0, max_regret = 0;
-  double mean_evaluations = 0;
-  std::int64_t max_evaluations = 0;
-  double mean_share = 0;
-  double max_over_budget = 0;  ///< evaluations over max(6, a tenth of the candidates)
-  double max_over_paper = 0;   ///< evaluations of a pass over the count of the paper's search
-  double max_over_default = 0, slower_than_default = 0;
-  double random_regret = 0;
-};
-
-Summary summarize(const std::string& name, std::span<const Outcome> outcomes, double noise) {
-  Summary summary{.name = name};
-  const double comparison_spread = std::sqrt(2.0) * noise;  // of two evaluations
-  const auto count = static_cast<double>(outcomes.size());
-  std::vector<double> regrets;
-  for (const Outcome& one : outcomes) {
-    regrets.push_back(one.regret);
-    summary.mean_regret += one.regret / count;
-    summary.mean_evaluations += static_cast<double>(one.evaluations) / count;
-    summary.max_evaluations = std::max(summary.max_evaluations, one.evaluations);
-    summary.mean_share +=
-        static_cast<double>(one.evaluations) / static_cast<double>(one.num_candidates) / count;
-    summary.max_over_budget =
-        std::max(summary.max_over_budget, static_cast<double>(one.evaluations) /
-                                              std::max(6.0, 0.1 * static_cast<double>(one.num_candidates)));
-    summary.max_over_paper =
-        std::max(summary.max_over_paper, static_cast<double>(one.evaluations) / 2 / one.paper_count);
-    summary.max_over_default = std::max(summary.max_over_default, one.over_default);
-    summary.slower_than_default += one.over_default > comparison_spread ? 1 / count : 0;
-    summary.random_regret += one.random_regret / count;
-  }
-  std::ranges::sort(regrets);
-  summary.p95_regret = regrets[static_cast<std::size_t>(std::ceil(0.95 * count)) - 1];
-  summary.max_regret = regrets.back();
-  return summary;
-}
-
 using Outcomes = std::vector<std::vector<Outcome>>;  // (contestants, seeds)
 
 /// By setting.
@@ -195,46 +144,6 @@ std::vector<Summary> summarize_all(const std::vector<Outcomes>& outcomes, double
     summaries.push_back(summarize(all[c].name, flat, noise));
   }
   return summaries;
-}
-
-std::string percent(double fraction) { return fmt::format("{:.2f}%", 100 * fraction); }
-
-void print(const std::vector<Summary>& summaries) {
-  cli::Table table({{"strategy", cli::Align::kLeft},
-                    {"mean regret"},
-                    {"95th pct"},
-                    {"largest"},
-                    {"random baseline"},
-                    {"evaluations"},
-                    {"most"},
-                    {"share of space"},
-                    {"of 6 or 10%"},
-                    {"of paper's count"},
-                    {"over default"},
-                    {"beyond noise"}});
-  for (const Summary& s : summaries) {
-    table.add({s.name, percent(s.mean_regret), percent(s.p95_regret), percent(s.max_regret),
-               percent(s.random_regret), fmt::format("{:.1f}", s.mean_evaluations),
-               std::to_string(s.max_evaluations), percent(s.mean_share),
-               fmt::format("{:.2f}", s.max_over_budget), fmt::format("{:.2f}", s.max_over_paper),
-               percent(s.max_over_default), percent(s.slower_than_default)});
-  }
-  fmt::print("{}", table.text());
-}
-
-nlohmann::ordered_json to_json(const Summary& s) {
-  return {{"strategy", s.name},
-          {"mean_regret", s.mean_regret},
-          {"p95_regret", s.p95_regret},
-          {"max_regret", s.max_regret},
-          {"random_baseline_regret", s.random_regret},
-          {"mean_evaluations", s.mean_evaluations},
-          {"max_evaluations", s.max_evaluations},
-          {"mean_share_of_space", s.mean_share},
-          {"max_evaluations_over_budget", s.max_over_budget},
-          {"max_evaluations_over_papers_count", s.max_over_paper},
-          {"max_over_default", s.max_over_default},
-          {"slower_than_default_beyond_noise", s.slower_than_default}};
 }
 
 /// Mean regret of each contestant on each setting.
@@ -277,7 +186,7 @@ int run_program(int argc, char** argv) {
   const std::vector<Summary> summaries = summarize_all(outcomes, settings.noise);
   fmt::print("{} settings, {} searches of each; noise {}, model off by {}; {:.0f} s\n\n", all.size(),
              settings.num_seeds, percent(settings.noise), percent(settings.model_error), seconds.count());
-  print(summaries);
+  fmt::print("{}", table_of(summaries));
   if (!settings.json_file.empty()) {
     nlohmann::ordered_json json{{"settings", all.size()},
                                 {"seeds", settings.num_seeds},
