@@ -1,5 +1,6 @@
 #include "costmodel/parameter_scaling.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -54,7 +55,7 @@ TEST(ParameterScaling, EachFactorChangesOneNumber) {
 TEST(ParameterScaling, NeedsAFactorForEach) {
   const std::vector<double> factors = {1, 2};
   EXPECT_EQ(message_of<InputError>([&] { (void)scaled(CostParameters{}, factors); }),
-            "2 factors for 21 parameters");
+            fmt::format("2 factors for {} parameters", num_scalable(CostParameters{})));
 }
 
 }  // namespace
