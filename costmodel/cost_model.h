@@ -35,6 +35,7 @@ class CostModel final : public OperationCosts {
 
   [[nodiscard]] const CostParameters& parameters() const { return parameters_; }
   [[nodiscard]] const OperationRoofline& roofline() const { return roofline_; }
+  [[nodiscard]] const std::optional<CostTable>& table() const { return table_; }
 
  private:
   CostParameters parameters_;

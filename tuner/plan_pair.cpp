@@ -1,0 +1,58 @@
+#include "tuner/plan_pair.h"
+
+#include <array>
+#include <cmath>
+#include <map>
+#include <tuple>
+#include <utility>
+
+namespace flex {
+
+std::span<const Pass> passes_of(Passes passes) {
+  static constexpr std::array kAll = {Pass::kForward, Pass::kBackward};
+  switch (passes) {
+    case Passes::kForward:
+      return std::span(kAll).first(1);
+    case Passes::kBackward:
+      return std::span(kAll).last(1);
+    case Passes::kBoth:
+      break;
+  }
+  return kAll;
+}
+
+std::vector<PlanPair> fastest_pairs(std::span<const TimedPlan> timed, Passes passes) {
+  struct Choice {
+    Plan plan;
+    double duration_us = std::numeric_limits<double>::infinity();
+    void take(const TimedPlan& other) {
+      if (std::tie(other.duration_us, other.plan) < std::tie(duration_us, plan)) {
+        *this = {other.plan, other.duration_us};
+      }
+    }
+  };
+  std::map<std::pair<std::int32_t, ExpertKernel>, std::array<Choice, 2>> groups;
+  for (const TimedPlan& one : timed) {
+    groups[{one.plan.parallel_degree, one.plan.expert_kernel}][static_cast<std::size_t>(one.pass)].take(one);
+  }
+  std::vector<PlanPair> pairs;
+  for (auto& [key, choices] : groups) {
+    auto& [forward, backward] = choices;
+    if (passes == Passes::kForward) backward = {forward.plan, 0};
+    if (passes == Passes::kBackward) forward = {backward.plan, 0};
+    const double total_us = forward.duration_us + backward.duration_us;
+    if (std::isfinite(total_us)) pairs.push_back({forward.plan, backward.plan, total_us});
+  }
+  return pairs;
+}
+
+std::optional<PlanPair> fastest_pair(std::span<const TimedPlan> timed, Passes passes) {
+  std::optional<PlanPair> best;
+  for (const PlanPair& pair : fastest_pairs(timed, passes)) {
+    const bool is_tie = best && pair.total_us == best->total_us && can_pair(pair.forward, kDefaultPlan);
+    if (!best || pair.total_us < best->total_us || is_tie) best = pair;
+  }
+  return best;
+}
+
+}  // namespace flex
