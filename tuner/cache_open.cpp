@@ -47,6 +47,8 @@ std::optional<Unfit> judge(const Database& database) {
   return std::nullopt;
 }
 
+constexpr const char* kOtherTables = "its tables are not those of its schema";
+
 Unfit damaged(const std::string& reason) { return {"damaged", fmt::format("it is damaged ({})", reason)}; }
 
 void configure(Database& database, const fs::path& path, const CacheOptions& options) {
@@ -109,8 +111,9 @@ Attempt try_open(const fs::path& path, const CacheOptions& options, WholeCheck w
     std::optional<DirectoryLock> lock;
     // A second lock of one's own would never be granted.
     if (schema_state(database) != SchemaState::kCurrent && !held) lock.emplace(path);
-    configure(database, path, options);
     make_current(database, path);
+    configure(database, path, options);
+    if (!has_current_tables(database)) return {std::nullopt, damaged(kOtherTables)};
     if (whole_check == WholeCheck::kAlways || size_of(path) <= kWholeCheckMaxBytes) {
       if (const std::string found = database.integrity(); found != "ok")
         return {std::nullopt, damaged(found)};
@@ -159,10 +162,6 @@ Database raw_copy(const fs::path& path) {
   return memory;
 }
 
-}  // namespace
-
-namespace {
-
 // What open() returns or, if the file cannot be written, a copy of it.
 template <class Open>
 OpenedCache or_in_memory(const fs::path& path, Open&& open) {
@@ -198,6 +197,7 @@ Database copy_of_cache(const fs::path& path) {
     if (judge(memory) || memory.integrity() != "ok") return empty_store();
     if (schema_state(memory) == SchemaState::kEmpty) create_schema(memory);
     migrate_schema(memory);
+    if (!has_current_tables(memory)) return empty_store();
     return memory;
   } catch (const SqliteError&) {
     return empty_store();  // the caller says that nothing is kept
@@ -217,10 +217,11 @@ Database read_cache(const fs::path& path) {
     require(found == "ok", "{}: {}", path.string(), damaged(found).reason);
     if (schema_state(memory) == SchemaState::kEmpty) create_schema(memory);
     migrate_schema(memory);
+    require(has_current_tables(memory), "{}: {}", path.string(), damaged(kOtherTables).reason);
     return memory;
   } catch (const SqliteError& found) {
     if (found.is_damage()) fail("{}: {}", path.string(), damaged(found.what()).reason);
-    throw;
+    fail<FileError>("cannot read the tuning cache {}: {}", path.string(), found.what());
   }
 }
 

@@ -1,5 +1,7 @@
 #include "tuner/cache_schema.h"
 
+#include <algorithm>
+
 #include "base/require.h"
 
 namespace flex {
@@ -11,7 +13,27 @@ void set_version(Database& database) {
   database.execute(fmt::format("PRAGMA user_version = {}", kSchemaVersion));
 }
 
+// Without comments and white space, which differ between a migrated and a fresh file.
+std::string bare(std::string_view sql) {
+  std::string text;
+  for (std::size_t i = 0; i < sql.size(); ++i) {
+    if (sql.substr(i, 2) == "--") i = std::min(sql.find('\n', i), sql.size() - 1);
+    const bool is_space = sql[i] == ' ' || sql[i] == '\n';
+    if (!is_space) text += sql[i];
+  }
+  return text;
+}
+
 }  // namespace
+
+bool has_current_tables(const Database& database) {
+  std::string tables;
+  database
+      .prepare(
+          "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid")
+      .each([&](const Statement& row) { tables.append(row.text(0)).append(";"); });
+  return bare(tables) == bare(kSchemaSql);
+}
 
 SchemaState schema_state(const Database& database) {
   const std::int64_t application = database.integer("PRAGMA application_id");

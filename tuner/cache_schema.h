@@ -22,6 +22,9 @@ enum class SchemaState : std::uint8_t {
 /// @throws SqliteError if the file cannot be read; is_damage() for what is no SQLite file.
 [[nodiscard]] SchemaState schema_state(const Database& database);
 
+/// Whether the tables are exactly those of schema.sql; comments and spaces aside.
+[[nodiscard]] bool has_current_tables(const Database& database);
+
 /// Makes the tables if there are none. Several processes may do so at once.
 void create_schema(Database& database);
 

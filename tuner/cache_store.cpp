@@ -11,7 +11,7 @@ namespace flex {
 namespace {
 
 // Columns in the order of their checksum, which is a row's last column.
-#define FLEX_CASE_COLUMNS "environment, layer, capacity_bucket, imbalance_bucket, pass, given_degree"
+#define FLEX_CASE_COLUMNS "environment, layer, pass, given_degree, capacity_bucket, imbalance_bucket"
 #define FLEX_TRIAL_COLUMNS                                                                           \
   FLEX_CASE_COLUMNS                                                                                  \
   ", id, plan, outcome, source, origin, num_tokens, capacity, num_warmup, num_repeats, samples_ns, " \
@@ -20,9 +20,9 @@ namespace {
   FLEX_CASE_COLUMNS                                                                   \
   ", plan, source, is_complete, strategy, median_ns, default_median_ns, plan_trial, " \
   "default_trial, num_trials, decided_at_ns"
-#define FLEX_OF_CASE                                                                                      \
-  "environment = ?1 AND layer = ?2 AND capacity_bucket = ?3 AND imbalance_bucket = ?4 AND pass = ?5 AND " \
-  "given_degree = ?6"
+#define FLEX_OF_CASE                                                                                  \
+  "environment = ?1 AND layer = ?2 AND pass = ?3 AND given_degree = ?4 AND capacity_bucket = ?5 AND " \
+  "imbalance_bucket = ?6"
 constexpr int kCaseColumns = 6;
 constexpr int kTrialColumns = 20;
 constexpr int kDecisionColumns = 16;
@@ -114,30 +114,30 @@ struct ReadField {
   }
 };
 
-std::optional<CaseId> read_case(const Statement& row) {
-  const std::int64_t pass = row.integer(4);
+std::optional<CaseId> case_of_row(std::span<const std::int64_t> row) {
+  const std::int64_t pass = row[2];
   if (pass < 0 || pass > 1) return std::nullopt;
-  for (const int column : {2, 3, 5}) {
-    if (!std::in_range<std::int32_t>(row.integer(column))) return std::nullopt;
+  for (const std::int64_t value : row.subspan(3, 3)) {
+    if (!std::in_range<std::int32_t>(value)) return std::nullopt;
   }
-  return CaseId{.environment = static_cast<std::uint64_t>(row.integer(0)),
-                .layer = static_cast<std::uint64_t>(row.integer(1)),
-                .one = {.capacity_bucket = static_cast<std::int32_t>(row.integer(2)),
-                        .imbalance_bucket = static_cast<std::int32_t>(row.integer(3)),
+  return CaseId{.environment = static_cast<std::uint64_t>(row[0]),
+                .layer = static_cast<std::uint64_t>(row[1]),
+                .one = {.capacity_bucket = static_cast<std::int32_t>(row[4]),
+                        .imbalance_bucket = static_cast<std::int32_t>(row[5]),
                         .pass = pass == 0 ? Pass::kForward : Pass::kBackward,
-                        .given_degree = static_cast<std::int32_t>(row.integer(5))}};
+                        .given_degree = static_cast<std::int32_t>(row[3])}};
 }
 
 template <class... Values>
 Statement& bind_case(Statement& statement, const CaseId& id, const Values&... values) {
   return statement.bind(static_cast<std::int64_t>(id.environment), static_cast<std::int64_t>(id.layer),
-                        std::int64_t{id.one.capacity_bucket}, std::int64_t{id.one.imbalance_bucket},
                         std::int64_t{id.one.pass == Pass::kBackward}, std::int64_t{id.one.given_degree},
+                        std::int64_t{id.one.capacity_bucket}, std::int64_t{id.one.imbalance_bucket},
                         values...);
 }
 
 bool has_right_checksum(const Statement& row, int count) {
-  return row.checksum(count) == static_cast<std::uint64_t>(row.integer(count));
+  return row.checksum(count, {}) == static_cast<std::uint64_t>(row.integer(count));
 }
 
 }  // namespace
@@ -187,45 +187,47 @@ void CacheStore::put_decision(const CaseId& id, const Decision& d) {
       .run();
 }
 
-Plan CacheStore::parse_stored_plan(std::string_view text) {
+std::optional<Plan> CacheStore::parse_stored_plan(std::string_view text) {
   if (text != last_plan_text_) {
-    last_plan_ = parse_plan(text);
+    try {
+      last_plan_ = parse_plan(text);
+    } catch (const InputError&) {
+      return std::nullopt;  // the file is not the user's input: a bad row is a miss
+    }
     last_plan_text_ = text;
   }
   return last_plan_;
 }
 
 std::optional<Trial> CacheStore::read_trial(const Statement& row) {
-  int at = kCaseColumns + 1;
-  Trial trial;
-  const auto samples = row.bytes(at + 8);
-  const auto outcome = parse_trial_outcome(row.text(at + 1));
-  const auto source = parse_trial_source(row.text(at + 2));
-  const bool is_readable = has_right_checksum(row, kTrialColumns) && outcome && source &&
-                           samples.size() % sizeof(std::int64_t) == 0;
-  try {
-    require(is_readable, "its checksum is wrong");
-    trial.plan = parse_stored_plan(row.text(at));
-    trial.outcome = *outcome;
-    trial.source = *source;
-    trial.origin = row.text(at + 3);
-    at += 4;
-    for (std::int64_t* field : {&trial.num_tokens, &trial.capacity, &trial.num_warmup, &trial.num_repeats}) {
-      *field = row.integer(at++);
-    }
-    trial.samples_ns.resize(samples.size() / sizeof(std::int64_t));
-    if (!samples.empty()) std::memcpy(trial.samples_ns.data(), samples.data(), samples.size());
-    ++at;
-    for (std::int64_t* field :
-         {&trial.median_ns, &trial.spread_ns, &trial.measured_at_ns, &trial.device_clock_MHz}) {
-      *field = row.integer(at++);
-    }
-    validate(trial);
-    return trial;
-  } catch (const InputError&) {
-    ++num_bad_rows_;  // the file is not the user's input: a bad row is a miss
+  constexpr int kPlan = kCaseColumns + 1;
+  std::array<std::int64_t, kTrialColumns> integers;
+  const bool is_right =
+      row.checksum(kTrialColumns, integers) == static_cast<std::uint64_t>(row.integer(kTrialColumns));
+  const auto plan = parse_stored_plan(row.text(kPlan));
+  const auto outcome = parse_trial_outcome(row.text(kPlan + 1));
+  const auto source = parse_trial_source(row.text(kPlan + 2));
+  const auto samples = row.bytes(kPlan + 8);
+  ++num_bad_rows_;  // until it has proved right
+  if (!is_right || !plan || !outcome || !source || samples.size() % sizeof(std::int64_t) != 0)
     return std::nullopt;
-  }
+  Trial trial{.plan = *plan,
+              .outcome = *outcome,
+              .source = *source,
+              .origin = std::string(row.text(kPlan + 3)),
+              .num_tokens = integers[kPlan + 4],
+              .capacity = integers[kPlan + 5],
+              .num_warmup = integers[kPlan + 6],
+              .num_repeats = integers[kPlan + 7],
+              .device_clock_MHz = integers[kPlan + 12],
+              .samples_ns = std::vector<std::int64_t>(samples.size() / sizeof(std::int64_t)),
+              .median_ns = integers[kPlan + 9],
+              .spread_ns = integers[kPlan + 10],
+              .measured_at_ns = integers[kPlan + 11]};
+  if (!samples.empty()) std::memcpy(trial.samples_ns.data(), samples.data(), samples.size());
+  if (why_invalid(trial)) return std::nullopt;
+  --num_bad_rows_;
+  return trial;
 }
 
 std::vector<Trial> CacheStore::trials(const CaseId& id) {
@@ -237,28 +239,27 @@ std::vector<Trial> CacheStore::trials(const CaseId& id) {
 }
 
 std::optional<std::pair<CaseId, Decision>> CacheStore::read_decision(const Statement& row) {
-  const auto id = read_case(row);
-  const auto source = parse_trial_source(row.text(kCaseColumns + 1));
-  if (!has_right_checksum(row, kDecisionColumns) || !id || !source) {
+  constexpr int kPlan = kCaseColumns;
+  std::array<std::int64_t, kDecisionColumns> integers;
+  const bool is_right =
+      row.checksum(kDecisionColumns, integers) == static_cast<std::uint64_t>(row.integer(kDecisionColumns));
+  const auto id = case_of_row(integers);
+  const auto source = parse_trial_source(row.text(kPlan + 1));
+  const auto plan = parse_stored_plan(row.text(kPlan));
+  if (!is_right || !id || !source || !plan) {
     ++num_bad_rows_;
     return std::nullopt;
   }
-  try {
-    const int at = kCaseColumns;
-    return std::pair(*id, Decision{.plan = parse_stored_plan(row.text(at)),
-                                   .source = *source,
-                                   .is_complete = row.integer(at + 2) != 0,
-                                   .strategy = std::string(row.text(at + 3)),
-                                   .median_ns = row.integer(at + 4),
-                                   .default_median_ns = row.integer(at + 5),
-                                   .plan_trial = static_cast<std::uint64_t>(row.integer(at + 6)),
-                                   .default_trial = static_cast<std::uint64_t>(row.integer(at + 7)),
-                                   .num_trials = row.integer(at + 8),
-                                   .decided_at_ns = row.integer(at + 9)});
-  } catch (const InputError&) {
-    ++num_bad_rows_;
-    return std::nullopt;
-  }
+  return std::pair(*id, Decision{.plan = *plan,
+                                 .source = *source,
+                                 .is_complete = integers[kPlan + 2] != 0,
+                                 .strategy = std::string(row.text(kPlan + 3)),
+                                 .median_ns = integers[kPlan + 4],
+                                 .default_median_ns = integers[kPlan + 5],
+                                 .plan_trial = static_cast<std::uint64_t>(integers[kPlan + 6]),
+                                 .default_trial = static_cast<std::uint64_t>(integers[kPlan + 7]),
+                                 .num_trials = integers[kPlan + 8],
+                                 .decided_at_ns = integers[kPlan + 9]});
 }
 
 std::optional<Decision> CacheStore::decision(const CaseId& id) {
@@ -275,7 +276,9 @@ std::vector<CaseId> CacheStore::cases() {
       .prepare("SELECT DISTINCT " FLEX_CASE_COLUMNS " FROM trials UNION SELECT " FLEX_CASE_COLUMNS
                " FROM decisions")
       .each([&](const Statement& row) {
-        if (const auto id = read_case(row)) cases.push_back(*id);
+        std::array<std::int64_t, kCaseColumns> integers;
+        (void)row.checksum(kCaseColumns, integers);
+        if (const auto id = case_of_row(integers)) cases.push_back(*id);
       });
   std::ranges::sort(cases);
   return cases;

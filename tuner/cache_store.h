@@ -67,7 +67,7 @@ class CacheStore {
  private:
   [[nodiscard]] std::optional<std::pair<CaseId, Decision>> read_decision(const Statement& row);
   [[nodiscard]] std::optional<Trial> read_trial(const Statement& row);
-  [[nodiscard]] Plan parse_stored_plan(std::string_view text);
+  [[nodiscard]] std::optional<Plan> parse_stored_plan(std::string_view text);
 
   Database database_;
   Statement insert_environment_;

@@ -34,6 +34,8 @@ struct KeyedTrial {
 /// The legal plans of a workload as a T1 description: values of each parameter, and conditions that are
 /// expressions of Python. A layer is not one kernel: GlobalSize is the number of ranks, LocalSize that of a
 /// node.
-[[nodiscard]] nlohmann::ordered_json to_t1(const Workload& workload, const Cluster& cluster);
+/// @param given_degree the one r of a pass that does not choose it.
+[[nodiscard]] nlohmann::ordered_json to_t1(const Workload& workload, const Cluster& cluster,
+                                           std::int32_t given_degree = kFreeDegree);
 
 }  // namespace flex

@@ -41,10 +41,10 @@ CREATE TABLE layers (
 CREATE TABLE trials (
   environment INTEGER NOT NULL REFERENCES environments (id),
   layer INTEGER NOT NULL REFERENCES layers (id),
-  capacity_bucket INTEGER NOT NULL,   -- floor(C / 128)
-  imbalance_bucket INTEGER NOT NULL,  -- floor(2 log2(max / mean))
   pass INTEGER NOT NULL,              -- 0 forward, 1 backward
   given_degree INTEGER NOT NULL,      -- r that the pass must use, -1 where it is free
+  capacity_bucket INTEGER NOT NULL,   -- floor(C / 128)
+  imbalance_bucket INTEGER NOT NULL,  -- floor(2 log2(max / mean))
   id INTEGER NOT NULL,                -- over the case and what was observed
   plan TEXT NOT NULL,                 -- 'r2 d4 2dh'
   outcome TEXT NOT NULL,              -- 'correct', or why it did not run
@@ -60,16 +60,16 @@ CREATE TABLE trials (
   measured_at_ns INTEGER NOT NULL,    -- since 1970-01-01 UTC
   checksum INTEGER NOT NULL,
   device_clock_MHz INTEGER NOT NULL DEFAULT 0,  -- since schema 2; 0: not known
-  PRIMARY KEY (environment, layer, capacity_bucket, imbalance_bucket, pass, given_degree, id)
+  PRIMARY KEY (environment, layer, pass, given_degree, capacity_bucket, imbalance_bucket, id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE decisions (
   environment INTEGER NOT NULL REFERENCES environments (id),
   layer INTEGER NOT NULL REFERENCES layers (id),
-  capacity_bucket INTEGER NOT NULL,
-  imbalance_bucket INTEGER NOT NULL,
   pass INTEGER NOT NULL,
   given_degree INTEGER NOT NULL,
+  capacity_bucket INTEGER NOT NULL,
+  imbalance_bucket INTEGER NOT NULL,
   plan TEXT NOT NULL,
   source TEXT NOT NULL,
   is_complete INTEGER NOT NULL,        -- 1: the search came to its own end
@@ -81,5 +81,5 @@ CREATE TABLE decisions (
   num_trials INTEGER NOT NULL,         -- that were compared
   decided_at_ns INTEGER NOT NULL,
   checksum INTEGER NOT NULL,
-  PRIMARY KEY (environment, layer, capacity_bucket, imbalance_bucket, pass, given_degree)
+  PRIMARY KEY (environment, layer, pass, given_degree, capacity_bucket, imbalance_bucket)
 ) STRICT, WITHOUT ROWID;

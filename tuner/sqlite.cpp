@@ -2,6 +2,8 @@
 
 #include <sqlite3.h>
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "base/require.h"
 #include "tuner/checksum.h"
@@ -11,9 +13,21 @@ namespace {
 
 constexpr int kPrimaryCode = 0xFF;  // the bits of a code that extended ones add to
 
-[[noreturn]] void fail_sqlite(sqlite3* database, int code, std::string_view name) {
+// A damaged schema is quoted by SQLite as it is, over many lines.
+std::string one_line(std::string_view reason) {
+  constexpr std::size_t kMaxBytes = 200;
+  std::string line(reason.substr(0, std::min(reason.find('\n'), kMaxBytes)));
+  std::ranges::replace_if(
+      line, [](char c) { return c < ' ' || c > '~'; }, '?');
+  return line.size() < reason.size() ? line + "..." : line;
+}
+
+// `sql` is named where it is to blame: elsewhere the file is, and the caller knows which.
+[[noreturn]] void fail_sqlite(sqlite3* database, int code, std::string_view sql = {}) {
+  const int primary = code & kPrimaryCode;
   const char* reason = database == nullptr ? sqlite3_errstr(code) : sqlite3_errmsg(database);
-  throw SqliteError(code & kPrimaryCode, fmt::format("{}: {}", name, reason));
+  const bool names_sql = !sql.empty() && (primary == SQLITE_ERROR || primary == SQLITE_MISUSE);
+  throw SqliteError(primary, names_sql ? fmt::format("{} in '{}'", one_line(reason), sql) : one_line(reason));
 }
 
 // flex_checksum(value, ...): what rows carry. Its argument types are those of Statement::checksum().
@@ -57,7 +71,9 @@ std::string uri_of(const std::filesystem::path& path, std::string_view query) {
 
 }  // namespace
 
-bool SqliteError::is_damage() const { return code_ == SQLITE_CORRUPT || code_ == SQLITE_NOTADB; }
+bool SqliteError::is_damage() const {
+  return code_ == SQLITE_CORRUPT || code_ == SQLITE_NOTADB || code_ == SQLITE_ERROR;
+}
 
 void Statement::Finalize::operator()(sqlite3_stmt* statement) const {
   (void)sqlite3_finalize(statement);  // repeats the error of the last step, which was thrown
@@ -68,7 +84,7 @@ Statement::Statement(sqlite3* database, std::string_view sql) {
   const int code = sqlite3_prepare_v3(database, sql.data(), static_cast<int>(sql.size()),
                                       SQLITE_PREPARE_PERSISTENT, &statement, nullptr);
   statement_.reset(statement);
-  if (code != SQLITE_OK) fail_sqlite(database, code, fmt::format("'{}'", sql));
+  if (code != SQLITE_OK) fail_sqlite(database, code, sql);
 }
 
 void Statement::check(int code) const {
@@ -121,12 +137,14 @@ std::span<const std::byte> Statement::bytes(int column) const {
   return {bytes, static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column))};
 }
 
-std::uint64_t Statement::checksum(int count) const {
+std::uint64_t Statement::checksum(int count, std::span<std::int64_t> integers) const {
   Checksum checksum;
   for (int column = 0; column < count; ++column) {
+    std::int64_t value = 0;
     switch (sqlite3_column_type(statement_.get(), column)) {
       case SQLITE_INTEGER:
-        checksum.add(integer(column));
+        value = integer(column);
+        checksum.add(value);
         break;
       case SQLITE_TEXT:
         checksum.add(text(column));
@@ -137,6 +155,7 @@ std::uint64_t Statement::checksum(int count) const {
       default:
         checksum.add_other();
     }
+    if (!integers.empty()) integers[static_cast<std::size_t>(column)] = value;
   }
   return checksum.value();
 }
@@ -146,37 +165,35 @@ void Database::Close::operator()(sqlite3* database) const {
   if (code != SQLITE_OK) log_error("SQLite does not close a connection: {}", sqlite3_errstr(code));
 }
 
-Database::Database(const std::string& uri, int flags, std::string name) : name_(std::move(name)) {
+Database::Database(const std::string& uri, int flags) {
   sqlite3* handle = nullptr;
   const int code =
       sqlite3_open_v2(uri.c_str(), &handle, flags | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, nullptr);
   handle_.reset(handle);  // there is one even after an error, with the message
-  if (code != SQLITE_OK) fail_sqlite(handle, code, name_);
+  if (code != SQLITE_OK) fail_sqlite(handle, code);
   const int registered = sqlite3_create_function_v2(handle, "flex_checksum", -1,
                                                     SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS,
                                                     nullptr, sql_checksum, nullptr, nullptr, nullptr);
-  if (registered != SQLITE_OK) fail_sqlite(handle, registered, name_);
+  if (registered != SQLITE_OK) fail_sqlite(handle, registered);
 }
 
 Database Database::open(const std::filesystem::path& path, Access access) {
   switch (access) {
     case Access::kCreate:
-      return Database(uri_of(path, ""), SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, path.string());
+      return Database(uri_of(path, ""), SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
     case Access::kRead:
-      return Database(uri_of(path, ""), SQLITE_OPEN_READONLY, path.string());
+      return Database(uri_of(path, ""), SQLITE_OPEN_READONLY);
     case Access::kImmutable:
       break;
   }
-  return Database(uri_of(path, "?immutable=1"), SQLITE_OPEN_READONLY, path.string());
+  return Database(uri_of(path, "?immutable=1"), SQLITE_OPEN_READONLY);
 }
 
-Database Database::in_memory() {
-  return Database(":memory:", SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "cache in memory");
-}
+Database Database::in_memory() { return Database(":memory:", SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE); }
 
 void Database::execute(const std::string& sql) {
   const int code = sqlite3_exec(handle_.get(), sql.c_str(), nullptr, nullptr, nullptr);
-  if (code != SQLITE_OK) fail_sqlite(handle_.get(), code, name_);
+  if (code != SQLITE_OK) fail_sqlite(handle_.get(), code);
 }
 
 std::int64_t Database::integer(std::string_view sql) const {
@@ -191,7 +208,7 @@ std::string Database::text(std::string_view sql) const {
 
 void Database::set_busy_timeout_ms(int timeout_ms) {
   const int code = sqlite3_busy_timeout(handle_.get(), timeout_ms);
-  if (code != SQLITE_OK) fail_sqlite(handle_.get(), code, name_);
+  if (code != SQLITE_OK) fail_sqlite(handle_.get(), code);
 }
 
 bool Database::is_read_only() const { return sqlite3_db_readonly(handle_.get(), "main") == 1; }
@@ -201,13 +218,17 @@ std::int64_t Database::num_changes() const { return sqlite3_changes64(handle_.ge
 void Database::copy_into(Database& other) const {
   constexpr int kAllPages = -1;
   sqlite3_backup* backup = sqlite3_backup_init(other.handle_.get(), "main", handle_.get(), "main");
-  if (backup == nullptr) fail_sqlite(other.handle_.get(), sqlite3_errcode(other.handle_.get()), name_);
+  if (backup == nullptr) fail_sqlite(other.handle_.get(), sqlite3_errcode(other.handle_.get()));
   (void)sqlite3_backup_step(backup, kAllPages);  // finish() returns its error
   const int code = sqlite3_backup_finish(backup);
-  if (code != SQLITE_OK) fail_sqlite(other.handle_.get(), code, name_);
+  if (code != SQLITE_OK) fail_sqlite(other.handle_.get(), code);
 }
 
-std::string Database::integrity() const { return text("PRAGMA integrity_check(1)"); }
+std::string Database::integrity() const {
+  // "*** in database main ***" stands on a line of its own before what is wrong.
+  const std::string found = text("PRAGMA integrity_check(1)");
+  return one_line(found.substr(found.rfind('\n') + 1));
+}
 
 Transaction::Transaction(Database& database) : database_(database) { database_.execute("BEGIN IMMEDIATE"); }
 

@@ -21,7 +21,8 @@ class SqliteError : public CacheError {
  public:
   SqliteError(int code, const std::string& message) : CacheError(message), code_(code) {}
   [[nodiscard]] int code() const { return code_; }
-  /// The file's content is not what SQLite wrote, or not SQLite's at all.
+  /// The file's content is not what SQLite wrote, not SQLite's at all, or its tables are not those that the
+  /// statement needs.
   [[nodiscard]] bool is_damage() const;
 
  private:
@@ -58,8 +59,10 @@ class Statement {
   [[nodiscard]] std::int64_t integer(int column) const;
   [[nodiscard]] std::string_view text(int column) const;
   [[nodiscard]] std::span<const std::byte> bytes(int column) const;
-  /// Checksum over the columns [0, count), as flex_checksum() forms it in SQL.
-  [[nodiscard]] std::uint64_t checksum(int count) const;
+  /// Checksum over the columns [0, count), as flex_checksum() forms it in SQL. Those that are integers are
+  /// put into `integers`, zero for the others, unless it is empty: asking SQLite twice for each would take as
+  /// long as all else.
+  [[nodiscard]] std::uint64_t checksum(int count, std::span<std::int64_t> integers) const;
 
  private:
   friend class Database;
@@ -113,9 +116,8 @@ class Database {
   struct Close {
     void operator()(sqlite3* database) const;
   };
-  explicit Database(const std::string& uri, int flags, std::string name);
+  explicit Database(const std::string& uri, int flags);
 
-  std::string name_;  ///< for messages
   std::unique_ptr<sqlite3, Close> handle_;
 };
 

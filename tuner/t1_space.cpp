@@ -26,12 +26,13 @@ Json condition(std::vector<std::string> parameters, const std::string& expressio
 
 }  // namespace
 
-Json to_t1(const Workload& workload, const Cluster& cluster) {
+Json to_t1(const Workload& workload, const Cluster& cluster, std::int32_t given_degree) {
   std::set<std::int32_t> parallel_degrees;
   std::set<std::int32_t> pipeline_degrees;
   std::set<std::string_view> algorithms;
   std::set<std::string_view> kernels;
   for (const Plan& plan : PlanSpace(workload, cluster).plans()) {
+    if (given_degree != kFreeDegree && plan.parallel_degree != given_degree) continue;
     parallel_degrees.insert(plan.parallel_degree);
     pipeline_degrees.insert(plan.pipeline_degree);
     algorithms.insert(name(plan.all_to_all));

@@ -95,25 +95,29 @@ void summarize(Trial& trial) {
   trial.spread_ns = lower_median(std::move(distances));
 }
 
-void validate(const Trial& trial) {
-  const std::string plan = to_string(trial.plan);
-  require(trial.plan.parallel_degree >= 0 && trial.plan.pipeline_degree >= 1,
-          "trial of {}: r is 0 or more and d 1 or more", plan);
+std::optional<std::string> why_invalid(const Trial& trial) {
+  if (trial.plan.parallel_degree < 0 || trial.plan.pipeline_degree < 1)
+    return "r is 0 or more and d 1 or more";
   for (const std::int64_t sample : trial.samples_ns) {
-    require(sample > 0, "trial of {}: a sample is {} ns; durations are above zero", plan, sample);
+    if (sample <= 0) return fmt::format("a sample is {} ns; durations are above zero", sample);
   }
-  const bool ran = trial.outcome == TrialOutcome::kCorrect;
-  require(ran != trial.samples_ns.empty(), "trial of {}: its outcome is {}, but it has {} sample(s)", plan,
-          name(trial.outcome), trial.samples_ns.size());
+  if ((trial.outcome == TrialOutcome::kCorrect) == trial.samples_ns.empty()) {
+    return fmt::format("its outcome is {}, but it has {} sample(s)", name(trial.outcome),
+                       trial.samples_ns.size());
+  }
   for (const std::int64_t count : {trial.num_tokens, trial.capacity, trial.num_warmup, trial.num_repeats,
                                    trial.device_clock_MHz, trial.measured_at_ns}) {
-    require(count >= 0, "trial of {}: a size, a count or a time is {}; it is zero or more", plan, count);
+    if (count < 0) return fmt::format("a size, a count or a time is {}; it is zero or more", count);
   }
   Trial summarized = trial;
   summarize(summarized);
-  require(summarized.median_ns == trial.median_ns && summarized.spread_ns == trial.spread_ns,
-          "trial of {}: its median {} ns and spread {} ns are not {} ns and {} ns, those of its samples",
-          plan, trial.median_ns, trial.spread_ns, summarized.median_ns, summarized.spread_ns);
+  if (summarized == trial) return std::nullopt;
+  return fmt::format("its median {} ns and spread {} ns are not {} ns and {} ns, those of its samples",
+                     trial.median_ns, trial.spread_ns, summarized.median_ns, summarized.spread_ns);
+}
+
+void validate(const Trial& trial) {
+  if (const auto reason = why_invalid(trial)) fail("trial of {}: {}", to_string(trial.plan), *reason);
 }
 
 Plan default_plan(const TuningCase& one) {
@@ -153,6 +157,31 @@ TunedLayer layer_of(const Workload& w) {
           .dropless = w.dropless,
           .agree_on_tokens = w.agree_on_tokens,
           .regather_weights = w.regather_weights};
+}
+
+Workload workload_of(const TuningKey& key) {
+  const TunedLayer& l = key.layer;
+  return {.world = static_cast<int>(key.environment.world),
+          .num_experts = l.num_experts,
+          .capacity = (key.one.capacity_bucket + std::int64_t{1}) * kCapacityStep - 1,
+          .top_k = l.top_k,
+          .model_dim = l.model_dim,
+          .hidden_dim = l.hidden_dim,
+          .dtype = l.dtype,
+          .pass = key.one.pass,
+          .ffn = l.ffn,
+          .fc1_bias = l.fc1_bias,
+          .fc2_bias = l.fc2_bias,
+          .train_fc2_bias = l.train_fc2_bias,
+          .is_postscore = l.is_postscore,
+          .gate = l.gate,
+          .projection_dim = l.projection_dim,
+          .gate_noise = l.gate_noise,
+          .gate_loss = l.gate_loss,
+          .global_loss_scope = l.global_loss_scope,
+          .dropless = l.dropless,
+          .agree_on_tokens = l.agree_on_tokens,
+          .regather_weights = l.regather_weights};
 }
 
 TuningCase case_of(const Workload& workload, double max_over_mean, std::int32_t given_degree) {

@@ -113,8 +113,10 @@ struct Trial {
 /// Sets median_ns and spread_ns from the samples: of an even number, the lower of the two in the middle.
 void summarize(Trial& trial);
 
-/// @throws InputError for a trial that cannot be: a negative duration or count, summaries that are not those
-/// of the samples, a trial that ran and has no samples.
+/// Why a trial cannot be: a negative duration or count, summaries that are not those of the samples, a trial
+/// that ran and has no samples. Nothing if it can.
+[[nodiscard]] std::optional<std::string> why_invalid(const Trial& trial);
+/// @throws InputError with why_invalid().
 void validate(const Trial& trial);
 
 /// The fastest known plan of a case.
@@ -144,6 +146,8 @@ struct Decision {
 /// @param max_over_mean 1 where the load does not depend on the routing, as with a capacity.
 [[nodiscard]] TuningCase case_of(const Workload& workload, double max_over_mean = 1,
                                  std::int32_t given_degree = kFreeDegree);
+/// The inverse of layer_of() and case_of(), at the largest capacity of the bucket; T is not known.
+[[nodiscard]] Workload workload_of(const TuningKey& key);
 /// Topology and hardware of a cluster; the versions are left empty.
 [[nodiscard]] Environment environment_of(const Cluster& cluster);
 
