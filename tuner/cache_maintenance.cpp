@@ -46,8 +46,11 @@ std::optional<Decision> merged(const TuningKey& key, const std::vector<Trial>& t
   const auto derived =
       derive_decision(key, trials, search, std::max(ours->decided_at_ns, theirs->decided_at_ns));
   // Where one side's trials were pruned, less would be compared than its decision rests on.
-  return derived && derived->num_trials >= better.num_trials && may_replace(better, *derived) ? derived
-                                                                                              : better;
+  if (!derived || derived->num_trials < better.num_trials || !may_replace(better, *derived)) return better;
+  const bool rests_on_the_same = derived->plan_trial == better.plan_trial &&
+                                 derived->default_trial == better.default_trial &&
+                                 derived->num_trials == better.num_trials;
+  return rests_on_the_same ? better : *derived;
 }
 
 }  // namespace

@@ -1,85 +1,16 @@
 #include "tuner/cache_store.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
 
-#include "base/require.h"
+#include "tuner/cache_sql.h"
 #include "tuner/key_fields.h"
 
 namespace flex {
 namespace {
-
-// Columns in the order of their checksum, which is a row's last column.
-#define FLEX_CASE_COLUMNS "environment, layer, pass, given_degree, capacity_bucket, imbalance_bucket"
-#define FLEX_TRIAL_COLUMNS                                                                           \
-  FLEX_CASE_COLUMNS                                                                                  \
-  ", id, plan, outcome, source, origin, num_tokens, capacity, num_warmup, num_repeats, samples_ns, " \
-  "median_ns, spread_ns, measured_at_ns, device_clock_MHz"
-#define FLEX_DECISION_COLUMNS                                                         \
-  FLEX_CASE_COLUMNS                                                                   \
-  ", plan, source, is_complete, strategy, median_ns, default_median_ns, plan_trial, " \
-  "default_trial, num_trials, decided_at_ns"
-#define FLEX_OF_CASE                                                                                  \
-  "environment = ?1 AND layer = ?2 AND pass = ?3 AND given_degree = ?4 AND capacity_bucket = ?5 AND " \
-  "imbalance_bucket = ?6"
-constexpr int kCaseColumns = 6;
-constexpr int kTrialColumns = 20;
-constexpr int kDecisionColumns = 16;
-
-std::string parameters(int count) {
-  std::string text;
-  for (int i = 1; i <= count; ++i) text += fmt::format("{}?{}", i == 1 ? "" : ", ", i);
-  return text;
-}
-
-// "INSERT INTO table (columns, checksum) VALUES (?1, ..., flex_checksum(?1, ...))"
-std::string insert_sql(const char* action, const char* table, const char* columns, int count) {
-  const std::string values = parameters(count);
-  return fmt::format("{} INTO {} ({}, checksum) VALUES ({}, flex_checksum({}))", action, table, columns,
-                     values, values);
-}
-
-struct FieldNames {
-  std::string list;  ///< "name, name"
-  int count = 0;
-  template <class Field>
-  void operator()(const char* name, const Field&) {
-    list += std::string(count == 0 ? "" : ", ") + name;
-    ++count;
-  }
-};
-
-FieldNames environment_fields() {
-  FieldNames names;
-  const Environment none;
-  for_each_environment_field(none, [&](const char* name, const auto& field) { names(name, field); });
-  return names;
-}
-
-FieldNames layer_fields() {
-  FieldNames names;
-  const TunedLayer none;
-  for_each_layer_field(none, [&](const char* name, const auto& field) { names(name, field); });
-  return names;
-}
-
-// An environment or a layer: its id is the checksum. A row that went bad is put right.
-std::string insert_by_id_sql(const char* table, const FieldNames& fields) {
-  const std::string values = parameters(fields.count);
-  return fmt::format(
-      "INSERT INTO {0} (id, {1}) VALUES (flex_checksum({2}), {2}) ON CONFLICT DO UPDATE SET ({1}) = "
-      "({2}) WHERE id <> flex_checksum({1})",
-      table, fields.list, values);
-}
-
-std::string insert_trial_sql() {
-  return insert_sql("INSERT", "trials", FLEX_TRIAL_COLUMNS, kTrialColumns) +
-         fmt::format(
-             " ON CONFLICT DO UPDATE SET ({0}, checksum) = ({1}, flex_checksum({1})) WHERE checksum <> "
-             "flex_checksum({0})",
-             FLEX_TRIAL_COLUMNS, parameters(kTrialColumns));
-}
 
 struct BindField {
   Statement& statement;
@@ -146,11 +77,10 @@ CaseId id_of(const TuningKey& key) { return {environment_id(key.environment), la
 
 CacheStore::CacheStore(Database database)
     : database_(std::move(database)),
-      insert_environment_(database_.prepare(insert_by_id_sql("environments", environment_fields()))),
-      insert_layer_(database_.prepare(insert_by_id_sql("layers", layer_fields()))),
+      insert_environment_(database_.prepare(insert_environment_sql())),
+      insert_layer_(database_.prepare(insert_layer_sql())),
       insert_trial_(database_.prepare(insert_trial_sql())),
-      insert_decision_(database_.prepare(
-          insert_sql("INSERT OR REPLACE", "decisions", FLEX_DECISION_COLUMNS, kDecisionColumns))),
+      insert_decision_(database_.prepare(insert_decision_sql())),
       trials_of_case_(database_.prepare("SELECT " FLEX_TRIAL_COLUMNS
                                         ", checksum FROM trials WHERE " FLEX_OF_CASE
                                         " ORDER BY measured_at_ns, id")),
@@ -286,8 +216,8 @@ std::vector<CaseId> CacheStore::cases() {
 
 std::unordered_map<std::uint64_t, Environment> CacheStore::environments() {
   std::unordered_map<std::uint64_t, Environment> environments;
-  const FieldNames fields = environment_fields();
-  database_.prepare(fmt::format("SELECT {}, id FROM environments", fields.list))
+  const FieldList fields = environment_fields();
+  database_.prepare(fmt::format("SELECT {}, id FROM environments", fields.names))
       .each([&](const Statement& row) {
         Environment environment;
         ReadField read{row};
@@ -301,8 +231,8 @@ std::unordered_map<std::uint64_t, Environment> CacheStore::environments() {
 
 std::unordered_map<std::uint64_t, TunedLayer> CacheStore::layers() {
   std::unordered_map<std::uint64_t, TunedLayer> layers;
-  const FieldNames fields = layer_fields();
-  database_.prepare(fmt::format("SELECT {}, id FROM layers", fields.list)).each([&](const Statement& row) {
+  const FieldList fields = layer_fields();
+  database_.prepare(fmt::format("SELECT {}, id FROM layers", fields.names)).each([&](const Statement& row) {
     TunedLayer layer;
     ReadField read{row};
     for_each_layer_field(layer, read);
@@ -311,52 +241,6 @@ std::unordered_map<std::uint64_t, TunedLayer> CacheStore::layers() {
     num_bad_rows_ += is_good ? 0 : 1;
   });
   return layers;
-}
-
-std::int64_t CacheStore::remove_trials_before(std::int64_t time_ns) {
-  database_
-      .prepare(
-          "DELETE FROM trials WHERE measured_at_ns < ?1 AND id NOT IN (SELECT plan_trial FROM decisions "
-          "UNION "
-          "SELECT default_trial FROM decisions)")
-      .bind(time_ns)
-      .run();
-  return database_.num_changes();
-}
-
-std::int64_t CacheStore::remove_other_builds(const std::string& build) {
-  std::int64_t count = 0;
-  for (const char* table : {"trials", "decisions"}) {
-    database_
-        .prepare(fmt::format(
-            "DELETE FROM {} WHERE environment IN (SELECT id FROM environments WHERE build <> ?1)", table))
-        .bind(std::string_view(build))
-        .run();
-    count += database_.num_changes();
-  }
-  database_.prepare("DELETE FROM environments WHERE build <> ?1").bind(std::string_view(build)).run();
-  return count;
-}
-
-std::int64_t CacheStore::remove_bad_rows() {
-  const auto is_bad_id = [](const FieldNames& fields) {
-    return fmt::format("id <> flex_checksum({})", fields.list);
-  };
-  const std::string environment = is_bad_id(environment_fields());
-  const std::string layer = is_bad_id(layer_fields());
-  std::int64_t count = 0;
-  for (const auto& [table, columns] :
-       {std::pair{"trials", FLEX_TRIAL_COLUMNS}, std::pair{"decisions", FLEX_DECISION_COLUMNS}}) {
-    database_.execute(
-        fmt::format("DELETE FROM {} WHERE checksum <> flex_checksum({}) OR environment NOT IN (SELECT id "
-                    "FROM environments "
-                    "WHERE NOT {}) OR layer NOT IN (SELECT id FROM layers WHERE NOT {})",
-                    table, columns, environment, layer));
-    count += database_.num_changes();
-  }
-  database_.execute(fmt::format("DELETE FROM environments WHERE {}", environment));
-  database_.execute(fmt::format("DELETE FROM layers WHERE {}", layer));
-  return count;
 }
 
 }  // namespace flex
