@@ -21,14 +21,14 @@ using testing::Writer;
 
 TEST(CacheProcesses, KilledAtAnyMomentTheyLoseNothingCommitted) {
   constexpr int kRounds = 100;
-  constexpr std::int64_t kMaxLifetime_us = 25'000;
+  constexpr std::int64_t kMaxLifetimeUs = 25'000;
   const TemporaryDirectory directory;
   const auto path = directory / "tuning.db";
   std::set<std::int64_t> committed;
   PhiloxStream random(5);
   for (int round = 0; round < kRounds && !HasFailure(); ++round) {
     const Writer writer(path, directory / "log", std::int64_t{round} * 100'000, 60);
-    std::this_thread::sleep_for(std::chrono::microseconds(random.below(kMaxLifetime_us)));
+    std::this_thread::sleep_for(std::chrono::microseconds(random.below(kMaxLifetimeUs)));
     writer.kill();
     EXPECT_TRUE(WIFSIGNALED(writer.wait()));
     for (const std::int64_t number : writer.committed()) committed.insert(number);
