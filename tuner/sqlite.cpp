@@ -3,8 +3,10 @@
 #include <sqlite3.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "base/log.h"
+#include "base/philox.h"
 #include "base/require.h"
 #include "tuner/checksum.h"
 
@@ -206,8 +208,23 @@ std::string Database::text(std::string_view sql) const {
   return statement.step() ? std::string(statement.text(0)) : std::string();
 }
 
+int Database::BusyWait::wait(void* self, int num_waits) {
+  constexpr std::int64_t kMinSleepUs = 250;
+  constexpr std::int64_t kSleepRangeUs = 1500;
+  auto& busy = *static_cast<BusyWait*>(self);
+  const auto now = std::chrono::steady_clock::now();
+  if (num_waits == 0) busy.start = now;
+  if (now - busy.start >= busy.timeout) return 0;
+  // Processes that wait for one lock should not ask in step.
+  const std::uint64_t random = splitmix64(static_cast<std::uint64_t>(now.time_since_epoch().count()));
+  std::this_thread::sleep_for(
+      std::chrono::microseconds(kMinSleepUs + static_cast<std::int64_t>(random % kSleepRangeUs)));
+  return 1;
+}
+
 void Database::set_busy_timeout_ms(int timeout_ms) {
-  const int code = sqlite3_busy_timeout(handle_.get(), timeout_ms);
+  busy_wait_ = std::make_unique<BusyWait>(BusyWait{.timeout = std::chrono::milliseconds(timeout_ms)});
+  const int code = sqlite3_busy_handler(handle_.get(), &BusyWait::wait, busy_wait_.get());
   if (code != SQLITE_OK) fail_sqlite(handle_.get(), code);
 }
 

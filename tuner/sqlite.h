@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -102,6 +103,9 @@ class Database {
   /// The first column of the first row.
   [[nodiscard]] std::int64_t integer(std::string_view sql) const;
   [[nodiscard]] std::string text(std::string_view sql) const;
+  /// How long to wait while another connection writes; at first, not at all. Asks again every millisecond or
+  /// so: SQLite's own handler sleeps up to 100 ms, and starves for many seconds beside processes that write
+  /// without a pause.
   void set_busy_timeout_ms(int timeout_ms);
   /// The file, or its directory, does not take writes.
   [[nodiscard]] bool is_read_only() const;
@@ -116,8 +120,14 @@ class Database {
   struct Close {
     void operator()(sqlite3* database) const;
   };
+  struct BusyWait {
+    std::chrono::milliseconds timeout;
+    std::chrono::steady_clock::time_point start;
+    static int wait(void* self, int num_waits);
+  };
   explicit Database(const std::string& uri, int flags);
 
+  std::unique_ptr<BusyWait> busy_wait_;  ///< the connection refers to it
   std::unique_ptr<sqlite3, Close> handle_;
 };
 
