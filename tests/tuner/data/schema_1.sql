@@ -1,0 +1,83 @@
+-- Schema 1 of the tuning cache, as it was; never to be changed. 
+
+CREATE TABLE environments (
+  id INTEGER PRIMARY KEY,  -- checksum of the columns below
+  device TEXT NOT NULL,
+  intra_node TEXT NOT NULL,
+  inter_node TEXT NOT NULL,
+  driver TEXT NOT NULL,
+  cuda TEXT NOT NULL,
+  nccl TEXT NOT NULL,
+  build TEXT NOT NULL,
+  world INTEGER NOT NULL,
+  ranks_per_node INTEGER NOT NULL,
+  ranks_per_device INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE layers (
+  id INTEGER PRIMARY KEY,  -- checksum of the columns below
+  num_experts INTEGER NOT NULL,
+  top_k INTEGER NOT NULL,
+  model_dim INTEGER NOT NULL,
+  hidden_dim INTEGER NOT NULL,
+  dtype TEXT NOT NULL,
+  ffn TEXT NOT NULL,
+  fc1_bias INTEGER NOT NULL,
+  fc2_bias INTEGER NOT NULL,
+  train_fc2_bias INTEGER NOT NULL,
+  is_postscore INTEGER NOT NULL,
+  gate TEXT NOT NULL,
+  projection_dim INTEGER NOT NULL,
+  gate_noise INTEGER NOT NULL,
+  gate_loss INTEGER NOT NULL,
+  global_loss_scope INTEGER NOT NULL,
+  dropless INTEGER NOT NULL,
+  agree_on_tokens INTEGER NOT NULL,
+  regather_weights INTEGER NOT NULL
+) STRICT;
+
+-- The rows of a case stand together, and no second index can disagree with them.
+CREATE TABLE trials (
+  environment INTEGER NOT NULL REFERENCES environments (id),
+  layer INTEGER NOT NULL REFERENCES layers (id),
+  pass INTEGER NOT NULL,              -- 0 forward, 1 backward
+  given_degree INTEGER NOT NULL,      -- r that the pass must use, -1 where it is free
+  capacity_bucket INTEGER NOT NULL,   -- floor(C / 128)
+  imbalance_bucket INTEGER NOT NULL,  -- floor(2 log2(max / mean))
+  id INTEGER NOT NULL,                -- over the case and what was observed
+  plan TEXT NOT NULL,                 -- 'r2 d4 2dh'
+  outcome TEXT NOT NULL,              -- 'correct', or why it did not run
+  source TEXT NOT NULL,               -- 'measured', 'simulated', 'imported'
+  origin TEXT NOT NULL,
+  num_tokens INTEGER NOT NULL,
+  capacity INTEGER NOT NULL,
+  num_warmup INTEGER NOT NULL,
+  num_repeats INTEGER NOT NULL,
+  samples_ns BLOB NOT NULL,           -- 64-bit little-endian integers
+  median_ns INTEGER NOT NULL,
+  spread_ns INTEGER NOT NULL,
+  measured_at_ns INTEGER NOT NULL,    -- since 1970-01-01 UTC
+  checksum INTEGER NOT NULL,
+  PRIMARY KEY (environment, layer, pass, given_degree, capacity_bucket, imbalance_bucket, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE decisions (
+  environment INTEGER NOT NULL REFERENCES environments (id),
+  layer INTEGER NOT NULL REFERENCES layers (id),
+  pass INTEGER NOT NULL,
+  given_degree INTEGER NOT NULL,
+  capacity_bucket INTEGER NOT NULL,
+  imbalance_bucket INTEGER NOT NULL,
+  plan TEXT NOT NULL,
+  source TEXT NOT NULL,
+  is_complete INTEGER NOT NULL,        -- 1: the search came to its own end
+  strategy TEXT NOT NULL,
+  median_ns INTEGER NOT NULL,
+  default_median_ns INTEGER NOT NULL,
+  plan_trial INTEGER NOT NULL,         -- trials.id that median_ns is of
+  default_trial INTEGER NOT NULL,      -- trials.id that default_median_ns is of
+  num_trials INTEGER NOT NULL,         -- that were compared
+  decided_at_ns INTEGER NOT NULL,
+  checksum INTEGER NOT NULL,
+  PRIMARY KEY (environment, layer, pass, given_degree, capacity_bucket, imbalance_bucket)
+) STRICT, WITHOUT ROWID;
