@@ -87,7 +87,7 @@ class SettingRun {
   [[nodiscard]] Outcome outcome(const Contestant& contestant, const CostModel& model,
                                 std::uint64_t seed) const {
     if (!contestant.strategy) {
-      return judge(contestant.name == "default plan" ? PlanPair{} : landscape_of(model).best(), 0);
+      return judge(contestant.name == "default plan" ? TimedPlanPair{} : landscape_of(model).best(), 0);
     }
     const StrategyKind kind = *contestant.strategy;
     SimulatedEvaluator evaluator(setting_.workload, setting_.cluster, truth_,
@@ -98,7 +98,7 @@ class SettingRun {
     return judge(result.best, result.num_evaluations());
   }
 
-  [[nodiscard]] Outcome judge(const PlanPair& pair, std::int64_t evaluations) const {
+  [[nodiscard]] Outcome judge(const TimedPlanPair& pair, std::int64_t evaluations) const {
     const double default_us = landscape_.total_us({kDefaultPlan, kDefaultPlan});
     return {
         .regret = landscape_.regret(pair),

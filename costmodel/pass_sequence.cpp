@@ -1,7 +1,7 @@
 #include "costmodel/pass_sequence.h"
 
 #include "base/require.h"
-#include "costmodel/plan_space.h"
+#include "costmodel/plan_pair.h"
 
 namespace flex {
 
@@ -26,7 +26,7 @@ void PassSequence::build(const LayerStack& stack, std::span<const std::int64_t> 
                           : counts.subspan(static_cast<std::size_t>(layer * per_layer),
                                            static_cast<std::size_t>(per_layer));
   };
-  if (stack.passes == Passes::kBoth) check_pair(stack.forward, stack.backward);
+  if (stack.passes == Passes::kBoth) check_pair({stack.forward, stack.backward});
   passes_.clear();
   Workload workload = stack.workload;
   if (stack.passes != Passes::kBackward) {

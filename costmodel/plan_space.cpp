@@ -73,14 +73,6 @@ bool is_legal(const Plan& plan, const Workload& workload, const Cluster& cluster
   return judge(plan, workload, cluster) == Verdict::kLegal;
 }
 
-void check_pair(const Plan& forward, const Plan& backward) {
-  require(forward.parallel_degree == backward.parallel_degree,
-          "the backward plan '{}' must use the forward plan's r{}", to_string(backward),
-          forward.parallel_degree);
-  require(forward.expert_kernel == ExpertKernel::kPadded || backward.expert_kernel == ExpertKernel::kCounted,
-          "the backward plan '{}' must be counted, as the forward plan is", to_string(backward));
-}
-
 std::optional<std::string> why_illegal(const Plan& plan, const Workload& w, const Cluster& cluster) {
   switch (judge(plan, w, cluster)) {
     case Verdict::kLegal:

@@ -36,10 +36,6 @@ class PlanSpace {
 [[nodiscard]] std::optional<std::string> why_illegal(const Plan& plan, const Workload& workload,
                                                      const Cluster& cluster);
 
-/// Plans of one iteration's two passes: they share r, and a counted forward pass leaves rows unwritten that a
-/// padded backward pass would read. @throws InputError that names the backward plan.
-void check_pair(const Plan& forward, const Plan& backward);
-
 /// why_illegal() without the words: allocates nothing.
 [[nodiscard]] bool is_legal(const Plan& plan, const Workload& workload, const Cluster& cluster);
 

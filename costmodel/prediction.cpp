@@ -7,6 +7,7 @@
 #include "base/require.h"
 #include "base/units.h"
 #include "costmodel/baseline.h"
+#include "costmodel/plan_pair.h"
 #include "costmodel/plan_space.h"
 
 namespace flex {
@@ -170,7 +171,7 @@ PlanPrediction PlanPredictor::best() {
   std::vector<Pair> pairs;
   for (std::size_t f = 0; f < plans.size(); ++f) {
     for (std::size_t b = 0; b < plans.size(); ++b) {
-      if (plans[f].parallel_degree != plans[b].parallel_degree) continue;
+      if (!can_pair(plans[f], plans[b])) continue;
       if (stack_.passes != Passes::kBoth && f != b) continue;
       pairs.push_back({forward_us[f] + backward_us[b], f, b});
     }

@@ -4,7 +4,7 @@
 #include <functional>
 #include <memory>
 
-#include "costmodel/plan.h"
+#include "costmodel/plan_pair.h"
 #include "costmodel/schedule.h"
 #include "kernels/stream.h"
 #include "kernels/tensor.h"
@@ -14,13 +14,6 @@
 #include "runtime/rank_context.h"
 
 namespace flex {
-
-/// How one iteration of one layer runs. The backward plan uses the forward plan's r.
-struct PlanPair {
-  Plan forward;
-  Plan backward;
-  friend bool operator==(const PlanPair&, const PlanPair&) = default;
-};
 
 /// Picks plans from the agreed workload (of the forward pass). Must be a pure function of what is equal on
 /// all ranks.

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/require.h"
+#include "costmodel/plan_pair.h"
 #include "costmodel/plan_space.h"
 #include "kernels/moe/route.h"
 #include "runtime/moe_layer_impl.h"
@@ -87,9 +88,8 @@ void MoeLayer::Impl::fix_plans(const ForwardCall& call) {
                   to_string(call.plans.forward), to_string(call.plans.backward), to_string(kDefaultPlan));
     }
   }
-  const auto& [forward, backward] = result_.plans;
-  check_pair(forward, backward);
-  for (const Plan& plan : {forward, backward}) {
+  check_pair(result_.plans);
+  for (const Plan& plan : {result_.plans.forward, result_.plans.backward}) {
     if (const auto reason = is_legal(plan, workload_, context_.cluster())
                                 ? std::nullopt
                                 : why_illegal(plan, workload_, context_.cluster())) {

@@ -17,7 +17,7 @@ Landscape::Landscape(const SearchProblem& problem,
       durations_us_[{plan, pass}] = timed.back().duration_us;
     }
   }
-  const std::optional<PlanPair> best = fastest_pair(timed, passes_);
+  const std::optional<TimedPlanPair> best = fastest_pair(timed, passes_);
   require(best.has_value(), "none of {} plan(s) runs: there is no best one", problem.plans.size());
   best_ = *best;
   for (const Plan& forward : problem.plans) {
@@ -30,7 +30,7 @@ Landscape::Landscape(const SearchProblem& problem,
   std::ranges::sort(regrets_);
 }
 
-double Landscape::total_us(const PlanPair& pair) const {
+double Landscape::total_us(const TimedPlanPair& pair) const {
   double sum_us = 0;
   for (const Pass pass : passes_of(passes_)) sum_us += durations_us_.at({pair.of(pass), pass});
   return sum_us;

@@ -17,11 +17,11 @@ class Landscape {
   Landscape(const SearchProblem& problem, const std::function<double(const Plan&, Pass)>& duration_us);
 
   /// The fastest pair: what the oracle takes.
-  [[nodiscard]] const PlanPair& best() const { return best_; }
+  [[nodiscard]] const TimedPlanPair& best() const { return best_; }
   /// @throws std::out_of_range for plans that are no candidates.
-  [[nodiscard]] double total_us(const PlanPair& pair) const;
+  [[nodiscard]] double total_us(const TimedPlanPair& pair) const;
   /// How much longer than the best pair a pair takes, as a fraction of the best pair's time.
-  [[nodiscard]] double regret(const PlanPair& pair) const { return total_us(pair) / best_.total_us - 1; }
+  [[nodiscard]] double regret(const TimedPlanPair& pair) const { return total_us(pair) / best_.total_us - 1; }
 
   /// The calculated baseline of random choice: the expected regret of the best of `num_draws` different
   /// pairs, drawn evenly from all that run, and the default plan. No noise deceives it.
@@ -30,7 +30,7 @@ class Landscape {
  private:
   std::map<std::pair<Plan, Pass>, double> durations_us_;
   Passes passes_;
-  PlanPair best_;
+  TimedPlanPair best_;
   std::vector<double> regrets_;  // of all pairs that run, ascending
 };
 

@@ -20,8 +20,8 @@ class Neighbourhood {
     }
   }
 
-  [[nodiscard]] std::vector<PlanPair> of(const PlanPair& pair) const {
-    std::vector<PlanPair> result;
+  [[nodiscard]] std::vector<TimedPlanPair> of(const TimedPlanPair& pair) const {
+    std::vector<TimedPlanPair> result;
     const auto add = [&](const Plan& forward, const Plan& backward) {
       if (is_candidate(forward) && is_candidate(backward)) result.push_back({forward, backward});
     };
@@ -78,7 +78,7 @@ class Neighbourhood {
   std::vector<std::int32_t> degrees_;
 };
 
-void shuffle(std::vector<PlanPair>& pairs, PhiloxStream& random) {
+void shuffle(std::vector<TimedPlanPair>& pairs, PhiloxStream& random) {
   for (std::size_t i = pairs.size(); i > 1; --i) {
     std::swap(pairs[i - 1], pairs[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(i)))]);
   }
@@ -91,15 +91,15 @@ SearchResult LocalSearch::search(const SearchProblem& problem, Evaluator& evalua
   SearchSession session(problem, evaluator, budget);
   const Neighbourhood neighbourhood(problem);
   PhiloxStream random(seed);
-  PlanPair here = session.best().value_or(PlanPair{});
+  TimedPlanPair here = session.best().value_or(TimedPlanPair{});
   for (bool moved = true; moved;) {
-    std::vector<PlanPair> neighbours = neighbourhood.of(here);
+    std::vector<TimedPlanPair> neighbours = neighbourhood.of(here);
     shuffle(neighbours, random);
-    for (const PlanPair& neighbour : neighbours) {
+    for (const TimedPlanPair& neighbour : neighbours) {
       if (!session.evaluate(neighbour)) return session.finish();
     }
     // What was evaluated on the way may pair up to something better than each neighbour.
-    const std::optional<PlanPair> best = session.best();
+    const std::optional<TimedPlanPair> best = session.best();
     moved = best && best->total_us < here.total_us;
     if (moved) here = *best;
   }

@@ -56,13 +56,13 @@ class GuidedSession {
 
   /// The best pair that was evaluated, by what model and evaluations say together; the default plan's unless
   /// that is slower beyond doubt. Nothing if no pair ran.
-  [[nodiscard]] std::optional<PlanPair> best() const {
+  [[nodiscard]] std::optional<TimedPlanPair> best() const {
     std::vector<TimedPlan> timed;
     for (const EvaluatedPlan& one : session_.evaluations()) {
       if (one.evaluation.ran()) timed.push_back({one.plan, one.pass, belief_.mean_us(place_of(one))});
     }
-    std::optional<PlanPair> found = fastest_pair(timed, problem_.passes);
-    const PlanPair usual{kDefaultPlan, kDefaultPlan, default_us()};
+    std::optional<TimedPlanPair> found = fastest_pair(timed, problem_.passes);
+    const TimedPlanPair usual{kDefaultPlan, kDefaultPlan, default_us()};
     if (found && std::isfinite(usual.total_us) && !beats(*found, usual)) found = usual;
     return found;
   }
@@ -108,12 +108,12 @@ class GuidedSession {
     return states_[pair.forward] != State::kCannotRun && states_[pair.backward] != State::kCannotRun;
   }
 
-  [[nodiscard]] CandidatePair candidates_of(const PlanPair& pair) const {
+  [[nodiscard]] CandidatePair candidates_of(const TimedPlanPair& pair) const {
     const auto passes = passes_of(problem_.passes);
     return {place_of({pair.of(passes.front()), passes.front()}),
             place_of({pair.of(passes.back()), passes.back()})};
   }
-  [[nodiscard]] bool beats(const PlanPair& pair, const PlanPair& usual) const {
+  [[nodiscard]] bool beats(const TimedPlanPair& pair, const TimedPlanPair& usual) const {
     const Eigen::MatrixXd draws = belief_.draw_us(kNumDraws, seed_);
     const Eigen::ArrayXd saved_us =
         (total_us(draws, candidates_of(usual)) - total_us(draws, candidates_of(pair))).array();
@@ -178,7 +178,7 @@ SearchResult ModelGuidedSearch::search(const SearchProblem& problem, Evaluator& 
   }
   SearchResult result = session.finish();
   result.complete = guided.is_settled();
-  if (const std::optional<PlanPair> best = guided.best()) {
+  if (const std::optional<TimedPlanPair> best = guided.best()) {
     result.best = *best;
     result.default_us = guided.default_us();
   }

@@ -9,7 +9,7 @@
 #include "costmodel/cluster.h"
 #include "costmodel/cost_model.h"
 #include "tuner/evaluator.h"
-#include "tuner/plan_pair.h"
+#include "tuner/fastest_pair.h"
 
 namespace flex {
 
@@ -54,7 +54,7 @@ struct EvaluatedPlan {
 struct SearchResult {
   /// Of plans that were evaluated. total_us is the strategy's estimate: the sum of the evaluations, or what a
   /// model makes of them.
-  PlanPair best;
+  TimedPlanPair best;
   double default_us = 0;  ///< of the default plan, by the same estimate; infinite if it did not run
   std::vector<EvaluatedPlan> evaluations;  ///< in order, each plan and pass at most once
   std::int64_t num_candidates = 0;         ///< of the problem

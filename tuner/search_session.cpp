@@ -57,7 +57,7 @@ std::optional<double> SearchSession::evaluate(const Plan& plan, Pass pass) {
   return record(plan, pass);
 }
 
-std::optional<double> SearchSession::evaluate(const PlanPair& pair) {
+std::optional<double> SearchSession::evaluate(const TimedPlanPair& pair) {
   double total_us = 0;
   for (const Pass pass : passes_of(problem_.passes)) {
     const std::optional<double> us = evaluate(pair.of(pass), pass);
@@ -71,7 +71,7 @@ bool SearchSession::evaluate_all(std::span<const Plan> plans) {
   return std::ranges::all_of(plans, [&](const Plan& plan) { return evaluate({plan, plan}).has_value(); });
 }
 
-std::optional<PlanPair> SearchSession::best() const {
+std::optional<TimedPlanPair> SearchSession::best() const {
   std::vector<TimedPlan> timed;
   for (const EvaluatedPlan& one : evaluations_) {
     timed.push_back({one.plan, one.pass, duration_us(one.evaluation)});
@@ -79,7 +79,7 @@ std::optional<PlanPair> SearchSession::best() const {
   return fastest_pair(timed, problem_.passes);
 }
 
-std::optional<PlanPair> SearchSession::best_with(const Plan& plan) const {
+std::optional<TimedPlanPair> SearchSession::best_with(const Plan& plan) const {
   std::vector<TimedPlan> timed;
   for (const EvaluatedPlan& one : evaluations_) {
     if (can_pair(one.plan, plan)) timed.push_back({one.plan, one.pass, duration_us(one.evaluation)});
@@ -87,7 +87,7 @@ std::optional<PlanPair> SearchSession::best_with(const Plan& plan) const {
   return fastest_pair(timed, problem_.passes);
 }
 
-bool SearchSession::beats_default(const PlanPair& pair, double default_us) const {
+bool SearchSession::beats_default(const TimedPlanPair& pair, double default_us) const {
   double variance = 0;
   for (const Pass pass : passes_of(problem_.passes)) {
     if (pair.of(pass) == kDefaultPlan) continue;  // the same evaluation
@@ -100,7 +100,7 @@ bool SearchSession::beats_default(const PlanPair& pair, double default_us) const
 }
 
 SearchResult SearchSession::finish() const {
-  std::optional<PlanPair> found = best();
+  std::optional<TimedPlanPair> found = best();
   require(found.has_value(), "no plan could run; {}: {}", to_string(kDefaultPlan),
           evaluations_.front().evaluation.why_not);
   double default_us = 0;
@@ -108,7 +108,7 @@ SearchResult SearchSession::finish() const {
     default_us += duration_us(evaluations_[i].evaluation);
   }
   if (default_us < kInfinity && !beats_default(*found, default_us)) {
-    found = {.forward = kDefaultPlan, .backward = kDefaultPlan, .total_us = default_us};
+    found = {{kDefaultPlan, kDefaultPlan}, default_us};
   }
   return {.best = *found,
           .default_us = default_us,

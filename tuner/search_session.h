@@ -24,7 +24,7 @@ class SearchSession {
   /// search is to end, and counts as cut short.
   std::optional<double> evaluate(const Plan& plan, Pass pass);
   /// The same in all passes, one after the other: their sum.
-  std::optional<double> evaluate(const PlanPair& pair);
+  std::optional<double> evaluate(const TimedPlanPair& pair);
   /// Every plan of `plans`; false if the budget did not allow them all.
   bool evaluate_all(std::span<const Plan> plans);
 
@@ -34,9 +34,9 @@ class SearchSession {
   /// What the budget still allows, time left out.
   [[nodiscard]] std::int64_t evaluations_left() const;
   /// Of the evaluations; nothing if no pair ran.
-  [[nodiscard]] std::optional<PlanPair> best() const;
+  [[nodiscard]] std::optional<TimedPlanPair> best() const;
   /// best() among the pairs that can pair with `plan`.
-  [[nodiscard]] std::optional<PlanPair> best_with(const Plan& plan) const;
+  [[nodiscard]] std::optional<TimedPlanPair> best_with(const Plan& plan) const;
 
   /// The result, by the evaluations' word. @throws InputError if no pair ran.
   [[nodiscard]] SearchResult finish() const;
@@ -44,7 +44,7 @@ class SearchSession {
  private:
   [[nodiscard]] bool is_over() const;
   /// By more than kLeastSavingSpreads.
-  [[nodiscard]] bool beats_default(const PlanPair& pair, double default_us) const;
+  [[nodiscard]] bool beats_default(const TimedPlanPair& pair, double default_us) const;
   double record(const Plan& plan, Pass pass);
 
   const SearchProblem& problem_;

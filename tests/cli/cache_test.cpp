@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/base/temporary_directory.h"
 #include "tests/cli/program.h"
 #include "tests/tuner/cache_cases.h"
 

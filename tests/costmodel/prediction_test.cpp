@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "costmodel/cluster_description.h"
+#include "costmodel/plan_pair.h"
 #include "costmodel/plan_space.h"
 
 namespace flex {
@@ -52,8 +53,7 @@ TEST(Prediction, BestIsTheFastestOfAllPairs) {
     double fastest = best.total_us;
     for (const Plan& forward : plans) {
       for (const Plan& backward : plans) {
-        if (forward.parallel_degree != backward.parallel_degree) continue;
-        if (ExpertKernel::kCounted == std::max(forward.expert_kernel, backward.expert_kernel)) continue;
+        if (!can_pair(forward, backward)) continue;
         fastest = std::min(fastest, predictor.predict(forward, backward).total_us);
       }
     }

@@ -8,6 +8,7 @@
 
 #include "base/philox.h"
 #include "costmodel/pass_sequence.h"
+#include "costmodel/plan_pair.h"
 #include "costmodel/simulator.h"
 #include "tests/costmodel/cases.h"
 
@@ -69,13 +70,9 @@ class TestCosts final : public OperationCosts {
     return plans[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(plans.size())))];
   };
   stack.forward = pick();
-  const auto make_a_pair = [&stack] {
-    return stack.backward.parallel_degree == stack.forward.parallel_degree &&
-           stack.backward.expert_kernel >= stack.forward.expert_kernel;  // counted, if the forward plan is
-  };
   do {
     stack.backward = pick();
-  } while (!make_a_pair());
+  } while (!can_pair(stack.forward, stack.backward));
   stack.passes = static_cast<Passes>(random.below(3));
   stack.num_layers = 1 + random.below(3);
   stack.shared_gradient_bytes = random.below(2) * 1000;

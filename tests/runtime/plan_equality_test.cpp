@@ -63,8 +63,7 @@ std::vector<PlanPair> plan_pairs(const Workload& workload, const Cluster& cluste
   for (std::size_t i = 0; i < plans.size(); ++i) {
     std::vector<Plan> same;
     for (const Plan& plan : plans) {
-      const bool keeps_rows = plan.expert_kernel == plans[i].expert_kernel;
-      if (plan.parallel_degree == plans[i].parallel_degree && keeps_rows) same.push_back(plan);
+      if (can_pair(plan, plans[i])) same.push_back(plan);
     }
     pairs.push_back({plans[i], same[(i * 3 + 1) % same.size()]});
   }

@@ -50,7 +50,7 @@ std::vector<PlanPair> all_pairs(const MoeConfig& config, std::int64_t capacity) 
   std::vector<PlanPair> pairs;
   for (const Plan& forward : plans) {
     for (const Plan& backward : plans) {
-      if (forward.parallel_degree == backward.parallel_degree) pairs.push_back({forward, backward});
+      if (can_pair(forward, backward)) pairs.push_back({forward, backward});
     }
   }
   return pairs;

@@ -14,7 +14,7 @@
 namespace flex {
 
 /// So that GoogleTest prints pairs in words.
-inline void PrintTo(const PlanPair& pair, std::ostream* out) {
+inline void PrintTo(const TimedPlanPair& pair, std::ostream* out) {
   *out << to_string(pair.forward) << " / " << to_string(pair.backward) << ": " << pair.total_us << " us";
 }
 

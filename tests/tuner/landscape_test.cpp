@@ -25,7 +25,7 @@ double of_three(const Plan& plan, Pass /*pass*/) {
 
 TEST(Landscape, RegretIsTheShareBeyondTheBest) {
   const Landscape landscape(three_plans(), of_three);
-  EXPECT_EQ(landscape.best(), (PlanPair{parse_plan("r1 d2"), parse_plan("r1 d2"), 1}));
+  EXPECT_EQ(landscape.best(), (TimedPlanPair{parse_plan("r1 d2"), parse_plan("r1 d2"), 1}));
   EXPECT_DOUBLE_EQ(landscape.regret(landscape.best()), 0);
   EXPECT_DOUBLE_EQ(landscape.regret({kDefaultPlan, kDefaultPlan}), 1);
   EXPECT_DOUBLE_EQ(landscape.regret({parse_plan("r4"), parse_plan("r4")}), 3);
@@ -49,7 +49,7 @@ TEST(Landscape, RandomRegretIsTheMeanOverDraws) {
     for (const Pass pass : passes_of(problem.passes)) times[{plan, pass}] = 1 + random.uniform();
   }
   const Landscape landscape(problem, [&](const Plan& plan, Pass pass) { return times.at({plan, pass}); });
-  std::vector<PlanPair> pairs;
+  std::vector<TimedPlanPair> pairs;
   for (const Plan& f : problem.plans) {
     for (const Plan& b : problem.plans) {
       if (can_pair(f, b)) pairs.push_back({f, b});

@@ -58,7 +58,7 @@ TEST(ExhaustiveSearch, IsTheOracle) {
 TEST(ExhaustiveSearch, OfEqualPlansKeepsTheDefault) {
   HandEvaluator evaluator([](const Plan&, Pass) { return 7.0; });
   const SearchResult result = ExhaustiveSearch().search(on_ndv4(8, 8), evaluator, {}, 0);
-  EXPECT_EQ(result.best, (PlanPair{kDefaultPlan, kDefaultPlan, 14}));
+  EXPECT_EQ(result.best, (TimedPlanPair{kDefaultPlan, kDefaultPlan, 14}));
 }
 
 TEST(RandomSearch, DrawsAnOrderAndFindsTheBestInTheEnd) {
@@ -130,7 +130,7 @@ TEST(LocalSearch, WalksDownASlope) {
     HandEvaluator evaluator(us);
     const SearchResult result = LocalSearch().search(problem, evaluator, {}, seed);
     EXPECT_TRUE(result.complete);
-    EXPECT_EQ(result.best, (PlanPair{parse_plan("r4 d8 2dh"), parse_plan("r4 d2 2dh"), 200}));
+    EXPECT_EQ(result.best, (TimedPlanPair{parse_plan("r4 d8 2dh"), parse_plan("r4 d2 2dh"), 200}));
     EXPECT_LT(result.num_evaluations(), problem.num_candidates());
   }
 }
@@ -152,7 +152,7 @@ TEST(LocalSearch, ReachesTheOtherKernel) {
   const Plan counted = parse_plan("r1 counted");
   HandEvaluator evaluator([&](const Plan& plan, Pass) { return plan == counted ? 5.0 : 6.0; });
   const SearchResult result = LocalSearch().search(problem, evaluator, {}, 0);
-  EXPECT_EQ(result.best, (PlanPair{counted, counted, 10}));
+  EXPECT_EQ(result.best, (TimedPlanPair{counted, counted, 10}));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "tuner/plan_pair.h"
+#include "tuner/fastest_pair.h"
 
 #include <array>
 #include <cmath>
@@ -21,7 +21,7 @@ std::span<const Pass> passes_of(Passes passes) {
   return kAll;
 }
 
-std::vector<PlanPair> fastest_pairs(std::span<const TimedPlan> timed, Passes passes) {
+std::vector<TimedPlanPair> fastest_pairs(std::span<const TimedPlan> timed, Passes passes) {
   struct Choice {
     Plan plan;
     double duration_us = std::numeric_limits<double>::infinity();
@@ -35,7 +35,7 @@ std::vector<PlanPair> fastest_pairs(std::span<const TimedPlan> timed, Passes pas
   for (const TimedPlan& one : timed) {
     groups[{one.plan.parallel_degree, one.plan.expert_kernel}][static_cast<std::size_t>(one.pass)].take(one);
   }
-  std::vector<PlanPair> pairs;
+  std::vector<TimedPlanPair> pairs;
   for (auto& [key, choices] : groups) {
     auto& [forward, backward] = choices;
     if (passes == Passes::kForward) backward = {forward.plan, 0};
@@ -46,9 +46,9 @@ std::vector<PlanPair> fastest_pairs(std::span<const TimedPlan> timed, Passes pas
   return pairs;
 }
 
-std::optional<PlanPair> fastest_pair(std::span<const TimedPlan> timed, Passes passes) {
-  std::optional<PlanPair> best;
-  for (const PlanPair& pair : fastest_pairs(timed, passes)) {
+std::optional<TimedPlanPair> fastest_pair(std::span<const TimedPlan> timed, Passes passes) {
+  std::optional<TimedPlanPair> best;
+  for (const TimedPlanPair& pair : fastest_pairs(timed, passes)) {
     const bool is_tie = best && pair.total_us == best->total_us && can_pair(pair.forward, kDefaultPlan);
     if (!best || pair.total_us < best->total_us || is_tie) best = pair;
   }

@@ -1,4 +1,4 @@
-#include "tuner/plan_pair.h"
+#include "tuner/fastest_pair.h"
 
 #include <gmock/gmock.h>
 
@@ -12,12 +12,12 @@ using testing::kCannotRun;
 
 TimedPlan forward(const char* plan, double us) { return {parse_plan(plan), Pass::kForward, us}; }
 TimedPlan backward(const char* plan, double us) { return {parse_plan(plan), Pass::kBackward, us}; }
-PlanPair pair_of(const char* forward, const char* backward, double us) {
+TimedPlanPair pair_of(const char* forward, const char* backward, double us) {
   return {parse_plan(forward), parse_plan(backward), us};
 }
 
 // The fastest forward plan has r2 and the fastest backward plan r1; together r1 wins.
-TEST(PlanPair, PassesShareR) {
+TEST(TimedPlanPair, PassesShareR) {
   const std::vector<TimedPlan> timed = {forward("r1 d1", 5),  forward("r1 d2 2dh", 4), forward("r2 d1", 3),
                                         backward("r1 d1", 6), backward("r1 d4", 7),    backward("r2 d8", 9)};
   EXPECT_THAT(fastest_pairs(timed, Passes::kBoth),
@@ -27,13 +27,13 @@ TEST(PlanPair, PassesShareR) {
   EXPECT_EQ(fastest_pair(timed, Passes::kBackward), pair_of("r1 d1", "r1 d1", 6));
 }
 
-TEST(PlanPair, PassesShareTheExpertKernel) {
+TEST(TimedPlanPair, PassesShareTheExpertKernel) {
   const std::vector<TimedPlan> timed = {forward("r1 counted", 1), backward("r1", 1), forward("r1 d2", 7),
                                         backward("r1 d2 counted", 4)};
   EXPECT_EQ(fastest_pair(timed, Passes::kBoth), pair_of("r1 counted", "r1 d2 counted", 5));
 }
 
-TEST(PlanPair, OfEqualPlansTheDefaultAndThenTheSmallerWins) {
+TEST(TimedPlanPair, OfEqualPlansTheDefaultAndThenTheSmallerWins) {
   const std::vector<TimedPlan> timed = {forward("r0", 5),    backward("r0", 5), forward("r1 d2", 5),
                                         forward("r1", 5),    backward("r1", 5), backward("r1 2dh", 5),
                                         forward("r4 d2", 5), forward("r4", 5),  backward("r4 d8", 5)};
@@ -41,7 +41,7 @@ TEST(PlanPair, OfEqualPlansTheDefaultAndThenTheSmallerWins) {
   EXPECT_EQ(fastest_pair(std::span(timed).last(3), Passes::kBoth), pair_of("r4", "r4 d8", 10));
 }
 
-TEST(PlanPair, NeedsAllPasses) {
+TEST(TimedPlanPair, NeedsAllPasses) {
   const std::vector<TimedPlan> timed = {forward("r1", 5), backward("r2", 1), backward("r1", kCannotRun)};
   EXPECT_EQ(fastest_pair(timed, Passes::kBoth), std::nullopt);
   EXPECT_EQ(fastest_pair({}, Passes::kForward), std::nullopt);

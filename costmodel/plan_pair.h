@@ -1,0 +1,28 @@
+#pragma once
+
+#include <compare>
+
+#include "costmodel/plan.h"
+#include "costmodel/workload.h"
+
+namespace flex {
+
+/// How one iteration of one layer runs. A plain value.
+struct PlanPair {
+  Plan forward;
+  Plan backward;
+
+  [[nodiscard]] const Plan& of(Pass pass) const { return pass == Pass::kForward ? forward : backward; }
+  friend constexpr auto operator<=>(const PlanPair&, const PlanPair&) = default;
+};
+
+/// True if one may be the forward plan and the other the backward plan of a layer: they share r, and the
+/// expert kernel, since a counted pass leaves rows unwritten that a padded one would read.
+[[nodiscard]] constexpr bool can_pair(const Plan& a, const Plan& b) {
+  return a.parallel_degree == b.parallel_degree && a.expert_kernel == b.expert_kernel;
+}
+
+/// @throws InputError that names the backward plan, for plans that can_pair() denies.
+void check_pair(const PlanPair& plans);
+
+}  // namespace flex
