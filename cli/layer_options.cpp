@@ -4,6 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/require.h"
+#include "kernels/moe/route.h"
+
 namespace flex::cli {
 
 MoeConfig LayerOptions::config() const {
@@ -19,6 +22,23 @@ MoeConfig LayerOptions::config() const {
   // The losses that look at the noise need some.
   if (loss.starts_with("load_importance")) config.gate_noise = 1.0;
   return config;
+}
+
+Workload LayerOptions::workload(int world, std::optional<std::int64_t> needed_capacity) const {
+  const MoeConfig layer = config();
+  validate(layer, world);
+  Workload workload = workload_of(layer, world);
+  workload.num_tokens = tokens;
+  workload.top_k = top_k;
+  require(top_k <= experts, "--top-k is {}, but there are {} experts", top_k, experts);
+  workload.dropless = capacity_factor <= 0;
+  const std::int64_t balanced = (tokens * top_k + experts - 1) / experts;
+  const std::int64_t needed = needed_capacity.value_or(balanced);
+  require(needed >= balanced,
+          "--needed-capacity is {}; {} choices of {} experts need at least {} slots of the fullest", needed,
+          tokens * top_k, experts, balanced);
+  workload.capacity = expert_capacity(top_k, capacity_factor, tokens, experts, needed);
+  return workload;
 }
 
 std::string LayerOptions::text(const std::string& experts_text) const {

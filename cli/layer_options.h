@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 
 #include "runtime/moe_config.h"
@@ -24,6 +25,10 @@ struct LayerOptions {
   bool batch_prioritized = false;
 
   [[nodiscard]] MoeConfig config() const;
+  /// Of the forward pass, on `world` ranks with as many tokens each.
+  /// @param needed_capacity with f <= 0: slots that the fullest expert needs; nothing: as if balanced.
+  /// @throws InputError for what cannot be, in the words of the options.
+  [[nodiscard]] Workload workload(int world, std::optional<std::int64_t> needed_capacity = {}) const;
   /// One line for people; `experts_text` where the number of experts is not that of the options.
   [[nodiscard]] std::string text(const std::string& experts_text = {}) const;
   [[nodiscard]] nlohmann::ordered_json json() const;

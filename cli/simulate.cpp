@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/require.h"
+#include "cli/cluster_options.h"
 #include "cli/commands.h"
 #include "cli/layer_options.h"
 #include "cli/prediction_table.h"
@@ -20,7 +21,6 @@
 #include "costmodel/prediction.h"
 #include "costmodel/simulation_spans.h"
 #include "costmodel/stream_use.h"
-#include "kernels/moe/route.h"
 #include "profiler/chrome_trace.h"
 #include "runtime/pass_trace.h"
 #include "runtime/validation.h"
@@ -32,9 +32,7 @@ namespace {
 
 struct Options {
   LayerOptions layer;
-  std::string cluster = "azure_ndv4_a100";
-  std::optional<int> nodes;
-  std::string calibration;
+  ClusterOptions machine{.cluster = "azure_ndv4_a100"};
   std::string samples;
   std::string write_calibration;
   bool tf32 = false;
@@ -58,8 +56,7 @@ struct Options {
 
 /// Built-in parameters, those of a file, or what samples say; with TF32 as it was asked for.
 Calibration calibration_for(const Options& options, const Cluster& cluster) {
-  Calibration calibration =
-      options.calibration.empty() ? calibration_of(cluster) : read_calibration_file(options.calibration);
+  Calibration calibration = options.machine.calibration_of(cluster);
   if (!options.samples.empty()) {
     const CalibrationResult fit =
         calibrate(cluster, read_cost_samples(options.samples), calibration.parameters);
@@ -89,23 +86,9 @@ std::int64_t num_experts(const Options& options, int world) {
 }
 
 LayerStack stack_of(const Options& options, const Cluster& cluster) {
-  MoeConfig config = options.layer.config();
-  config.num_experts = num_experts(options, cluster.world());
-  validate(config, cluster.world());
-  Workload workload = workload_of(config, cluster.world());
-  workload.num_tokens = options.layer.tokens;
-  workload.top_k = options.layer.top_k;
-  require(workload.top_k <= workload.num_experts, "--top-k is {}, but there are {} experts", workload.top_k,
-          workload.num_experts);
-  workload.dropless = options.layer.capacity_factor <= 0;
-  const std::int64_t balanced =
-      (workload.num_tokens * workload.top_k + workload.num_experts - 1) / workload.num_experts;
-  require(options.needed_capacity.value_or(balanced) >= balanced,
-          "--needed-capacity is {}; {} choices of {} experts need at least {} slots of the fullest",
-          options.needed_capacity.value_or(balanced), workload.num_tokens * workload.top_k,
-          workload.num_experts, balanced);
-  workload.capacity = expert_capacity(workload.top_k, options.layer.capacity_factor, workload.num_tokens,
-                                      workload.num_experts, options.needed_capacity.value_or(balanced));
+  LayerOptions layer = options.layer;
+  layer.experts = num_experts(options, cluster.world());
+  const Workload workload = layer.workload(cluster.world(), options.needed_capacity);
   LayerStack stack{.workload = workload, .cluster = cluster, .num_layers = options.layers};
   if (options.pass == "forward") stack.passes = Passes::kForward;
   if (options.pass == "backward") stack.passes = Passes::kBackward;
@@ -176,7 +159,7 @@ nlohmann::ordered_json inputs_json(const Options& options, const Calibration& ca
   json.update({{"tf32_products", calibration.parameters.compute.tf32_experts},
                {"pass", options.pass},
                {"layers", options.layers},
-               {"cluster", options.cluster},
+               {"cluster", options.machine.cluster},
                {"calibration",
                 {{"cluster", calibration.cluster},
                  {"description", calibration.description},
@@ -189,14 +172,14 @@ void run_scale(Options options) {
   require(options.trace.empty(), "--trace is of one size; leave out --scale");
   if (options.plan.empty()) options.plan = "best";
   require(options.plan != "all", "--scale has one row for each size; use --plan best, or one plan");
-  const Cluster cluster = load_cluster(options.cluster, options.nodes);
+  const Cluster cluster = options.machine.load();
   const std::vector<int> sizes = ranks_of_scale(options.scale, cluster);
   std::vector<PredictionRow> rows;
   std::optional<Calibration> calibration;
   {
     Progress progress("simulate");
     for (const int ranks : sizes) {
-      const Cluster sized = load_cluster(options.cluster, ranks / cluster.ranks_per_node);
+      const Cluster sized = load_cluster(options.machine.cluster, ranks / cluster.ranks_per_node);
       if (!calibration) calibration = calibration_for(options, sized);
       try {
         rows.push_back(row_of(options, sized, CostModel(sized, calibration->parameters)));
@@ -252,7 +235,7 @@ void run(Options options) {
   if (options.validate) return run_validation(options);
   if (!options.scale.empty()) return run_scale(options);
   if (options.plan.empty()) options.plan = "all";
-  const Cluster cluster = load_cluster(options.cluster, options.nodes);
+  const Cluster cluster = options.machine.load();
   const Calibration calibration = calibration_for(options, cluster);
   const PredictionRow row = row_of(options, cluster, CostModel(cluster, calibration.parameters));
   if (options.json) {
@@ -275,16 +258,7 @@ void add_simulate(CLI::App& app, Outcome& /*outcome*/) {
   options->layer.tokens = 16384;
   options->layer.model_dim = options->layer.hidden_dim = 2048;
   add_layer_options(*command, options->layer);
-  CLI::Option* cluster = command
-                             ->add_option("--cluster", options->cluster,
-                                          "A built-in cluster, or a file; see flexmoe cluster list")
-                             ->capture_default_str();
-  CLI::Option* nodes =
-      command->add_option("--nodes", options->nodes, "Nodes of the cluster (its own default)");
-  CLI::Option* calibration = command
-                                 ->add_option("--calibration", options->calibration,
-                                              "A file of fitted parameters (the cluster's built-in ones)")
-                                 ->check(CLI::ExistingFile);
+  const auto [cluster, nodes, calibration] = add_cluster_options(*command, options->machine);
   command
       ->add_option("--samples", options->samples,
                    "Fit the parameters to these measured operations first (JSON lines)")

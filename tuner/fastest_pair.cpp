@@ -55,4 +55,23 @@ std::optional<TimedPlanPair> fastest_pair(std::span<const TimedPlan> timed, Pass
   return best;
 }
 
+std::optional<TimedPlanPair> fastest_common_pair(std::span<const std::vector<TimedPlan>> loads,
+                                                 Passes passes) {
+  std::map<std::pair<Plan, Pass>, std::pair<std::size_t, double>> sums;  // loads, and their time
+  for (const std::vector<TimedPlan>& load : loads) {
+    std::map<std::pair<Plan, Pass>, double> durations_us;
+    for (const TimedPlan& one : load) durations_us.insert_or_assign({one.plan, one.pass}, one.duration_us);
+    for (const auto& [key, duration_us] : durations_us) {
+      auto& [num_loads, total_us] = sums[key];
+      ++num_loads;
+      total_us += duration_us;
+    }
+  }
+  std::vector<TimedPlan> common;
+  for (const auto& [key, sum] : sums) {
+    if (sum.first == loads.size()) common.push_back({key.first, key.second, sum.second});
+  }
+  return fastest_pair(common, passes);
+}
+
 }  // namespace flex

@@ -47,5 +47,15 @@ TEST(TimedPlanPair, NeedsAllPasses) {
   EXPECT_EQ(fastest_pair({}, Passes::kForward), std::nullopt);
 }
 
+// r2 is best at either load with another backward plan, but only r1 was timed at both.
+TEST(FastestCommonPair, IsTimedAtEveryLoad) {
+  const std::vector<std::vector<TimedPlan>> loads = {
+      {forward("r1", 5), backward("r1", 7), forward("r2", 1), backward("r2 d2", 1), backward("r1 d2", 6)},
+      {forward("r1", 6), backward("r1", 7), forward("r2", 1), backward("r2 d4", 1), backward("r1 d2", 9)}};
+  EXPECT_EQ(fastest_common_pair(loads, Passes::kBoth), pair_of("r1", "r1", 25));
+  EXPECT_EQ(fastest_common_pair(loads, Passes::kForward), pair_of("r2", "r2", 2));
+  EXPECT_EQ(fastest_common_pair({}, Passes::kBoth), std::nullopt);
+}
+
 }  // namespace
 }  // namespace flex

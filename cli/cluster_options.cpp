@@ -1,0 +1,26 @@
+#include "cli/cluster_options.h"
+
+#include "costmodel/cluster_description.h"
+
+namespace flex::cli {
+
+Cluster ClusterOptions::load() const { return load_cluster(cluster, nodes); }
+
+Calibration ClusterOptions::calibration_of(const Cluster& of) const {
+  return calibration.empty() ? flex::calibration_of(of) : read_calibration_file(calibration);
+}
+
+AddedClusterOptions add_cluster_options(CLI::App& command, ClusterOptions& options) {
+  AddedClusterOptions added;
+  added.cluster =
+      command.add_option("--cluster", options.cluster, "A built-in cluster, or a file; see flexmoe cluster list")
+          ->capture_default_str();
+  added.nodes = command.add_option("--nodes", options.nodes, "Nodes of the cluster (its own default)");
+  added.calibration = command
+                          .add_option("--calibration", options.calibration,
+                                      "A file of fitted parameters (the cluster's built-in ones)")
+                          ->check(CLI::ExistingFile);
+  return added;
+}
+
+}  // namespace flex::cli
