@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -13,19 +12,14 @@
 #include "cli/memory_table.h"
 #include "cli/plan_table.h"
 #include "cli/progress.h"
+#include "cli/rank_options.h"
 #include "cli/suite_table.h"
 #include "cli/table.h"
 #include "runtime/device_memory_peak.h"
-#include "runtime/launch.h"
 #include "runtime/layer_benchmark.h"
 #include "runtime/layer_suite.h"
 #include "runtime/memory_suite.h"
 #include "runtime/switching_benchmark.h"
-
-#ifdef FLEX_HAS_MPI
-#include "runtime/mpi_communicator.h"
-#include "runtime/mpi_launch.h"
-#endif
 
 // flexmoe bench --ranks 4 --ranks-per-node 2 --plan all ...
 // mpirun -n 4 flexmoe bench --launcher mpi ...
@@ -35,20 +29,15 @@ namespace {
 
 struct Options {
   LayerOptions layer;
-  int ranks = 2;
-  int ranks_per_node = 0;
+  RankOptions machine;
   std::string plan = "all";
   std::string backward_plan;
   std::string pass = "training";
-  std::string launcher = "threads";
-  std::string device = "cpu";
   std::string suite;
   std::string imbalance = "none";
-  bool tf32 = false;
   bool graphs = false;
   int warmup = 2;
   int repeats = 10;
-  double deadline_s = 60;
   bool json = false;
 };
 
@@ -109,13 +98,8 @@ void print(const Options& options, const LayerBenchmark& benchmark, const Measur
 void run_rank(const Options& options, Communicator& world, DeviceMemoryPeak* memory) {
   const LayerBenchmark benchmark = benchmark_of(options);
   validate(benchmark.config, world.size());
-  const Device device = parse_device(options.device);
-  require_usable(device);
-  const bool narrow = size_bytes(benchmark.config.dtype) == 2;
-  require(device.is_cuda() ? benchmark.config.dtype != DType::kF64 : !narrow,
-          "--dtype {} is not computed on {}; use {}", options.layer.dtype, options.device,
-          device.is_cuda() ? "fp32, fp16 or bf16" : "fp32 or fp64");
-  RankContext context(world, device, {.allow_tf32 = options.tf32});
+  const Device device = options.machine.usable_device(benchmark.config.dtype);
+  RankContext context(world, device, {.allow_tf32 = options.machine.tf32});
   if (options.suite == "switching") {
     std::vector<SwitchingCost> costs;
     {
@@ -159,7 +143,7 @@ void run_rank(const Options& options, Communicator& world, DeviceMemoryPeak* mem
 void run_memory(const Options& options) {
   Progress progress("suite " + options.suite);
   const MemorySuiteResult result =
-      run_memory_suite(*parse_dtype(options.layer.dtype), options.tf32, parse_device(options.device),
+      run_memory_suite(*parse_dtype(options.layer.dtype), options.machine.tf32, parse_device(options.machine.device),
                        [&](int done, int total) { progress.update(done, total); });
   print_memory_suite(result, options.json);
 }
@@ -167,30 +151,11 @@ void run_memory(const Options& options) {
 void run(const Options& asked) {
   if (asked.suite == kMemorySuite) return run_memory(asked);
   Options options = asked;
-  if (!options.suite.empty()) options.ranks = 1;  // a suite is of one rank
-  const auto deadline = std::chrono::milliseconds(static_cast<std::int64_t>(options.deadline_s * 1e3));
-  std::optional<DeviceMemoryPeak> memory;  // of what the ranks are about to take
-  if (const Device device = parse_device(options.device); device.is_cuda()) memory.emplace(device);
-  const auto body = [&](Communicator& world) { run_rank(options, world, memory ? &*memory : nullptr); };
-  if (options.launcher == "threads") {
-    const int per_node = options.ranks_per_node > 0 ? options.ranks_per_node : options.ranks;
-    run_ranks({.world = options.ranks, .ranks_per_node = per_node}, deadline, body);
-    return;
-  }
-#ifdef FLEX_HAS_MPI
-  const MpiSession session;
-  run_mpi_rank(session, options.ranks_per_node, deadline, [&](Communicator& world) {
-    require(
-        world.size() > 1 || options.ranks == 1,
-        "--launcher mpi: this process is alone; start it with mpirun -n {} flexmoe bench --launcher mpi ...",
-        options.ranks);
-    body(world);
-  });
-#else
-  fail(
-      "--launcher mpi: this build has no MPI; install libopenmpi-dev and openmpi-bin, and configure with "
-      "-DFLEX_MPI=ON");
-#endif
+  if (!options.suite.empty()) options.machine.ranks = 1;  // a suite is of one rank
+  std::optional<DeviceMemoryPeak> memory;                 // of what the ranks are about to take
+  if (const Device device = parse_device(options.machine.device); device.is_cuda()) memory.emplace(device);
+  options.machine.run(
+      "bench", [&](Communicator& world) { run_rank(options, world, memory ? &*memory : nullptr); });
 }
 
 }  // namespace
@@ -199,43 +164,28 @@ void add_bench(CLI::App& app, Outcome&) {
   CLI::App* command = app.add_subcommand("bench", "Time one MoE layer under one plan or all of them");
   auto options = std::make_shared<Options>();
   add_layer_options(*command, options->layer);
-  command->add_option("--ranks", options->ranks, "Ranks, as threads; under --launcher mpi mpirun decides")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  command
-      ->add_option("--ranks-per-node", options->ranks_per_node,
-                   "Ranks that count as one node (0: all, or those of one machine)")
-      ->check(CLI::NonNegativeNumber);
+  add_rank_options(*command, options->machine);
   command->add_option("--plan", options->plan, "A plan such as 'r1 d2 linear', or all")
       ->capture_default_str();
   command->add_option("--backward-plan", options->backward_plan,
                       "Another plan of the same r for the backward pass");
-  command->add_option("--device", options->device, "cpu or cuda:N; in-process ranks share the GPU")
-      ->capture_default_str();
   command
       ->add_option(
           "--imbalance", options->imbalance,
           "Routing: none (as random tokens fall), hot_expert (one gets 8 times the mean) or half_empty")
       ->check(CLI::IsMember({"none", "hot_expert", "half_empty"}))
       ->capture_default_str();
-  command->add_flag("--tf32", options->tf32, "CUDA, fp32: let matrix products round their operands to TF32");
   command->add_flag("--graphs", options->graphs, "CUDA, one rank: replay passes as graphs where they can be");
   command->add_option("--suite", options->suite,
                       "A named set of shapes instead of one: h200, memory or switching");
   command->add_option("--pass", options->pass, "forward or training (forward and backward)")
       ->check(CLI::IsMember({"forward", "training"}))
       ->capture_default_str();
-  command->add_option("--launcher", options->launcher, "threads, or mpi under mpirun")
-      ->check(CLI::IsMember({"threads", "mpi"}))
-      ->capture_default_str();
   command->add_option("--warmup", options->warmup, "Passes before the timed ones")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command->add_option("--repeats", options->repeats, "Timed passes of each plan")
       ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--deadline", options->deadline_s, "Seconds to wait for a missing rank")
-      ->check(CLI::Range(0.001, 1e6))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] { run(*options); });

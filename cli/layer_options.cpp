@@ -24,6 +24,15 @@ MoeConfig LayerOptions::config() const {
   return config;
 }
 
+LayerShape LayerOptions::shape() const {
+  return {.num_tokens = tokens,
+          .model_dim = model_dim,
+          .hidden_dim = hidden_dim,
+          .num_experts = experts,
+          .top_k = top_k,
+          .capacity_factor = capacity_factor};
+}
+
 Workload LayerOptions::workload(int world, std::optional<std::int64_t> needed_capacity) const {
   const MoeConfig layer = config();
   validate(layer, world);

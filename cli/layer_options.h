@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "runtime/layer_shapes.h"
 #include "runtime/moe_config.h"
 
 namespace flex::cli {
@@ -25,6 +26,7 @@ struct LayerOptions {
   bool batch_prioritized = false;
 
   [[nodiscard]] MoeConfig config() const;
+  [[nodiscard]] LayerShape shape() const;
   /// Of the forward pass, on `world` ranks with as many tokens each.
   /// @param needed_capacity with f <= 0: slots that the fullest expert needs; nothing: as if balanced.
   /// @throws InputError for what cannot be, in the words of the options.

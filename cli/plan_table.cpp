@@ -9,12 +9,6 @@
 namespace flex::cli {
 namespace {
 
-std::string pair_text(const PlanPair& plans) {
-  return plans.forward == plans.backward
-             ? to_string(plans.forward)
-             : fmt::format("{} / {}", to_string(plans.forward), to_string(plans.backward));
-}
-
 }  // namespace
 
 std::string plan_table(const std::vector<PlanMeasurement>& measurements, double tokens) {
@@ -31,14 +25,14 @@ std::string plan_table(const std::vector<PlanMeasurement>& measurements, double 
   std::string notes;
   for (const PlanMeasurement& m : measurements) {
     if (!m.illegal.empty()) {
-      notes += fmt::format("{} cannot run: {}\n", pair_text(m.plans), m.illegal);
+      notes += fmt::format("{} cannot run: {}\n", to_string(m.plans), m.illegal);
       continue;
     }
     const std::string formula =
         m.moved_bytes == m.expected_bytes ? "equal" : fmt::format("{:+} B", m.moved_bytes - m.expected_bytes);
     const double dropped =
         m.routed == 0 ? 0 : 100.0 * static_cast<double>(m.dropped) / static_cast<double>(m.routed);
-    table.add({pair_text(m.plans), format_us(m.median_us),
+    table.add({to_string(m.plans), format_us(m.median_us),
                fmt::format("{} .. {}", format_us(m.quartile_us[0]), format_us(m.quartile_us[1])),
                format_count(tokens / m.median_us * 1e6), format_count(m.flops / m.median_us * 1e6),
                format_bytes(static_cast<double>(m.moved_bytes)), formula,

@@ -10,10 +10,7 @@
 namespace flex::cli {
 namespace {
 
-std::string pair_text(const PlanPrediction& p) {
-  return p.forward == p.backward ? to_string(p.forward)
-                                 : fmt::format("{} / {}", to_string(p.forward), to_string(p.backward));
-}
+std::string pair_text(const PlanPrediction& p) { return to_string(PlanPair{p.forward, p.backward}); }
 
 std::string memory_text(std::int64_t bytes, bool fits) {
   return fmt::format("{:.1f} GiB{}", static_cast<double>(bytes) / kBytesPerGiB, fits ? "" : ", too much");
