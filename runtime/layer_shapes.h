@@ -16,7 +16,7 @@ struct LayerShape {
   std::int64_t hidden_dim = 0;
   std::int64_t num_experts = 0;
   std::int64_t top_k = 1;
-  double capacity_factor = 1;  ///< above 0
+  double capacity_factor = 1;  ///< f; above 0 for what must know the capacity beforehand
 
   friend bool operator==(const LayerShape&, const LayerShape&) = default;
 };

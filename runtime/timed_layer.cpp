@@ -1,8 +1,9 @@
 #include "runtime/timed_layer.h"
 
-#include <algorithm>
 #include <array>
 
+#include "base/require.h"
+#include "runtime/max_over_ranks.h"
 #include "runtime/random_tensor.h"
 
 namespace flex {
@@ -13,6 +14,14 @@ Tensor random_tokens(const LayerShape& shape, DType dtype, std::uint64_t seed, s
   constexpr std::uint64_t kStreamsPerRank = 2;
   return random_normal_tensor(dtype, {shape.num_tokens, shape.model_dim}, context.device(), seed,
                               kStreamsPerRank * static_cast<std::uint64_t>(context.rank()) + stream);
+}
+
+const LayerShape& checked(const LayerShape& shape, const MoeConfig& config) {
+  require(shape.model_dim == config.model_dim && shape.hidden_dim == config.hidden_dim &&
+              shape.num_experts == config.num_experts,
+          "a layer of M{} H{} E{} for tokens of the shape {}; they must agree", config.model_dim,
+          config.hidden_dim, config.num_experts, to_string(shape));
+  return shape;
 }
 
 // A wait for the operation before stands for all others, which are no later than that.
@@ -26,19 +35,23 @@ void follow_one_by_one(Schedule& schedule) {
 
 }  // namespace
 
-TimedLayer::TimedLayer(const LayerShape& shape, DType dtype, std::uint64_t seed, RankContext& context,
-                       Stream& stream)
-    : shape_(shape),
+TimedLayer::TimedLayer(const LayerShape& shape, const MoeConfig& config, std::uint64_t seed,
+                       RankContext& context, Stream& stream)
+    : shape_(checked(shape, config)),
       context_(context),
-      x_(random_tokens(shape, dtype, seed, 0, context)),
-      dy_(random_tokens(shape, dtype, seed, 1, context)),
-      y_(dtype, x_.shape(), context.device()),
-      dx_(dtype, x_.shape(), context.device()),
+      x_(random_tokens(shape, config.dtype, seed, 0, context)),
+      dy_(random_tokens(shape, config.dtype, seed, 1, context)),
+      y_(config.dtype, x_.shape(), context.device()),
+      dx_(config.dtype, x_.shape(), context.device()),
       stream_(stream),
       marks_(make_mark_source(context.device())),
       recorder_(context.device(), context.rank()),
       arrivals_(static_cast<std::size_t>(context.size())),
-      layer_(config_of(shape, dtype), context) {}
+      layer_(config, context) {}
+
+TimedLayer::TimedLayer(const LayerShape& shape, DType dtype, std::uint64_t seed, RankContext& context,
+                       Stream& stream)
+    : TimedLayer(shape, config_of(shape, dtype), seed, context, stream) {}
 
 TimedLayer::~TimedLayer() { context_.executor().set_observer(nullptr); }
 
@@ -72,15 +85,9 @@ PassTimes TimedLayer::time_blocking(const PlanPair& plans) {
 
 PassTimes TimedLayer::time_slowest_blocking(const PlanPair& plans) {
   const PassTimes own = time_blocking(plans);
-  const std::array<std::int64_t, 2> mine = {own.forward_ns, own.backward_ns};
-  std::vector<std::int64_t> all(mine.size() * static_cast<std::size_t>(context_.size()));
-  context_.control().gather_host_blocking(mine, all);
-  PassTimes slowest;
-  for (std::size_t i = 0; i < all.size(); i += mine.size()) {
-    slowest.forward_ns = std::max(slowest.forward_ns, all[i]);
-    slowest.backward_ns = std::max(slowest.backward_ns, all[i + 1]);
-  }
-  return slowest;
+  std::array<std::int64_t, 2> slowest = {own.forward_ns, own.backward_ns};
+  max_over_ranks_blocking(slowest, context_.control());
+  return {.forward_ns = slowest[0], .backward_ns = slowest[1]};
 }
 
 std::span<const RecordedOperation> TimedLayer::record_blocking(const PlanPair& plans, PassOrder order) {

@@ -34,7 +34,11 @@ struct PassTimes {
 class TimedLayer {
  public:
   /// `stream` must outlive it. Layers that are measured in turns share one: the worker of a CPU stream that
-  /// was idle for long may wake up on a core that another rank uses.
+  /// was idle for long may wake up on a core that another rank uses. With shape.capacity_factor <= 0 the
+  /// routing is dropless. @throws InputError if `config` is of other dimensions than `shape`, or cannot be.
+  TimedLayer(const LayerShape& shape, const MoeConfig& config, std::uint64_t seed, RankContext& context,
+             Stream& stream);
+  /// With config_of(shape, dtype).
   TimedLayer(const LayerShape& shape, DType dtype, std::uint64_t seed, RankContext& context, Stream& stream);
   ~TimedLayer();
   TimedLayer(const TimedLayer&) = delete;

@@ -59,7 +59,7 @@ class Evaluator {
 
   [[nodiscard]] std::int64_t num_evaluations() const { return num_evaluations_; }
   /// What evaluations have taken so far, for budgets of time: on the evaluator's own clock, which for a
-  /// simulation is the virtual one.
+  /// simulation is the virtual one. Infinite once searches are to end, whatever their budget.
   [[nodiscard]] virtual double elapsed_s() const = 0;
 
  private:

@@ -40,7 +40,10 @@ double SearchSession::record(const Plan& plan, Pass pass) {
   return duration_us(evaluations_.back().evaluation);
 }
 
-bool SearchSession::is_over() const { return evaluations_left() == 0 || evaluator_.elapsed_s() > end_s_; }
+bool SearchSession::is_over() const {
+  const double elapsed_s = evaluator_.elapsed_s();
+  return evaluations_left() == 0 || elapsed_s > end_s_ || std::isinf(elapsed_s);
+}
 
 std::int64_t SearchSession::evaluations_left() const {
   return std::max<std::int64_t>(max_evaluations_ - static_cast<std::int64_t>(evaluations_.size()), 0);
