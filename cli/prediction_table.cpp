@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "cli/table.h"
+#include "costmodel/plan_pair.h"
 
 namespace flex::cli {
 namespace {

@@ -14,8 +14,9 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  /// `done` of `total` steps are done. Cheap: it draws at most ten times a second.
-  void update(int done, int total);
+  /// `done` of `total` steps are done; `note` stands behind the time left. Cheap: it draws at most ten times
+  /// a second.
+  void update(int done, int total, const std::string& note = {});
 
  private:
   std::string what_;

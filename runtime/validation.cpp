@@ -10,7 +10,7 @@
 
 #include "base/require.h"
 #include "costmodel/accuracy.h"
-#include "costmodel/cluster_description.h"
+#include "runtime/local_cluster.h"
 #include "costmodel/critical_path.h"
 #include "costmodel/pass_calibration.h"
 #include "costmodel/pass_sequence.h"
@@ -135,12 +135,7 @@ double PassPrediction::relative_error() const {
 }
 
 Cluster cluster_of(const ValidationRecording& recording) {
-  Cluster cluster = load_cluster("cpu_host");
-  cluster.nodes = recording.world / recording.ranks_per_node;
-  cluster.ranks_per_node = recording.ranks_per_node;
-  cluster.ranks_per_device = recording.ranks_per_node;
-  cluster.host_cores = recording.host_cores;
-  return cluster;
+  return local_cluster({recording.world, recording.ranks_per_node}, Device::cpu(), recording.host_cores);
 }
 
 CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster) {

@@ -1,0 +1,355 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/require.h"
+#include "base/units.h"
+#include "cli/cluster_options.h"
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "cli/layer_options.h"
+#include "cli/progress.h"
+#include "cli/rank_options.h"
+#include "cli/table.h"
+#include "cli/tune_grid.h"
+#include "cli/tune_table.h"
+#include "costmodel/layer_memory.h"
+#include "runtime/environment.h"
+#include "runtime/gather_texts.h"
+#include "runtime/local_cluster.h"
+#include "runtime/measured_evaluator.h"
+#include "tuner/recorded_sweep.h"
+#include "tuner/simulated_evaluator.h"
+#include "tuner/tune.h"
+
+// flexmoe tune --ranks 4 --tokens ... [--grid FILE] [--strategy model,dictionary]
+// flexmoe tune --cluster azure_ndv4_a100 --nodes 32 --tokens ...
+// Finds the plans of layers, on the ranks of this host or job or on a simulated cluster, and keeps them in the
+// tuning cache.
+namespace flex::cli {
+namespace {
+
+struct Options {
+  LayerOptions layer;
+  RankOptions machine;
+  ClusterOptions described;
+  std::string grid;
+  std::vector<std::string> strategies = {"model"};
+  std::string pass = "training";
+  std::int64_t max_evaluations = 0;
+  double max_seconds = 0;
+  double max_fraction = 1;
+  std::uint64_t seed = 1;
+  double noise = 0;
+  double precision = 0.02;
+  std::string cache = default_cache_path().string();
+  bool fresh = false;
+  std::uint64_t memory_limit_bytes = 0;
+  bool json = false;
+
+  [[nodiscard]] bool is_simulated() const { return !described.cluster.empty(); }
+  [[nodiscard]] Passes passes() const { return pass == "forward" ? Passes::kForward : Passes::kBoth; }
+};
+
+std::vector<StrategyKind> strategies_of(const Options& options) {
+  std::vector<StrategyKind> kinds;
+  for (const std::string& text : options.strategies) {
+    if (text == "all") return {std::begin(kStrategyKinds), std::end(kStrategyKinds)};
+    kinds.push_back(parse_strategy(text));
+  }
+  return kinds;
+}
+
+SearchBudget budget_of(const Options& options) {
+  SearchBudget budget{.max_fraction = options.max_fraction};
+  if (options.max_evaluations > 0) budget.max_evaluations = options.max_evaluations;
+  if (options.max_seconds > 0) budget.max_seconds = options.max_seconds;
+  return budget;
+}
+
+std::int64_t bytes_of(const Workload& workload, const Plan& plan, const Options& options) {
+  return layer_memory(workload, plan, plan, {.training = options.passes() == Passes::kBoth}).total_bytes();
+}
+
+/// With all plans that the memory limit allows.
+SearchProblem problem_of(const Workload& workload, const Cluster& cluster, const Options& options) {
+  SearchProblem problem = search_problem(workload, cluster, options.passes());
+  if (options.memory_limit_bytes == 0) return problem;
+  const auto limit = static_cast<std::int64_t>(options.memory_limit_bytes);
+  const std::int64_t least = bytes_of(workload, kDefaultPlan, options);
+  require(least <= limit, "--memory-limit {}: the default plan {} needs {} on each rank",
+          format_bytes(static_cast<double>(limit)), to_string(kDefaultPlan),
+          format_bytes(static_cast<double>(least)));
+  std::erase_if(problem.plans,
+                [&](const Plan& plan) { return bytes_of(workload, plan, options) > limit; });
+  return problem;
+}
+
+/// Progress over all layers and strategies, with the best pair so far of the present layer.
+class TuneProgress {
+ public:
+  TuneProgress(std::size_t num_layers, const Options& options)
+      : passes_(options.passes()), num_layers_(num_layers), num_strategies_(strategies_of(options).size()) {}
+
+  void begin_layer(const TuningTarget& target, const Options& options) {
+    const SearchBudget budget = budget_of(options);
+    per_strategy_ = std::min(target.problem.num_candidates(), budget.max_evaluations);
+    timed_.clear();
+    done_ = layers_begun_++ * num_strategies_ * static_cast<std::size_t>(per_strategy_);
+  }
+
+  void update(StrategyKind strategy, const EvaluatedPlan& made) {
+    ++done_;
+    if (made.evaluation.ran()) timed_.push_back({made.plan, made.pass, made.evaluation.duration_us});
+    const auto best = fastest_pair(timed_, passes_);
+    const std::size_t total = num_layers_ * num_strategies_ * static_cast<std::size_t>(per_strategy_);
+    progress_.update(static_cast<int>(std::min(done_, total)), static_cast<int>(total),
+                     best ? fmt::format("{}: {} {}", name(strategy), to_string(*best), format_us(best->total_us))
+                          : std::string(name(strategy)));
+  }
+
+ private:
+  Passes passes_;
+  std::size_t num_layers_;
+  std::size_t num_strategies_;
+  std::int64_t per_strategy_ = 1;
+  std::size_t layers_begun_ = 0;
+  std::size_t done_ = 0;
+  std::vector<TimedPlan> timed_;
+  Progress progress_{"tune"};
+};
+
+TuneSettings settings_of(const Options& options, TrialSource source, std::int64_t num_warmup,
+                         TuneProgress* progress) {
+  TuneSettings settings{.strategies = strategies_of(options),
+                        .budget = budget_of(options),
+                        .seed = options.seed,
+                        .conditions = {.source = source, .origin = "flexmoe tune", .num_warmup = num_warmup}};
+  if (progress != nullptr) {
+    settings.on_evaluation = [progress](StrategyKind strategy, const EvaluatedPlan& made) {
+      progress->update(strategy, made);
+    };
+  }
+  return settings;
+}
+
+/// What a run leaves behind for the report.
+struct Tuned {
+  std::vector<TunedRow> rows;
+  std::string where;  ///< what it ran on, in one line
+  bool interrupted = false;
+};
+
+// The cache of a run that keeps something; rank 0 alone has it.
+std::optional<TuningCache> open_for(const Options& options) {
+  if (options.cache.empty() || options.cache == "none") return std::nullopt;
+  return TuningCache::open(options.cache);
+}
+
+Tuned tune_simulated(const Options& options, const std::vector<LayerOptions>& layers) {
+  const Cluster cluster = options.described.load();
+  const Calibration calibration = options.described.calibration_of(cluster);
+  const CostModel costs(cluster, calibration.parameters);
+  std::optional<TuningCache> cache = open_for(options);
+  Tuned tuned{.where = fmt::format("simulated: {} ranks on {} node(s) of {}", cluster.world(), cluster.nodes,
+                                   cluster.name)};
+  TuneProgress progress(layers.size(), options);
+  for (const LayerOptions& layer : layers) {
+    if (Interrupt::requested()) {
+      tuned.interrupted = true;
+      break;
+    }
+    const Workload workload = layer.workload(cluster.world());
+    const TuningTarget target{.problem = problem_of(workload, cluster, options),
+                              .environment = environment_of(cluster)};
+    SimulatedEvaluator evaluator(workload, cluster, costs,
+                                 {.relative_spread = options.noise, .seed = options.seed});
+    std::vector<EvaluatedPlan> known;
+    if (cache && !options.fresh) known = known_evaluations(*cache, target, TrialSource::kSimulated);
+    progress.begin_layer(target, options);
+    TunedRow row{.layer = layer,
+                 .workload = workload,
+                 .num_candidates = target.problem.num_candidates(),
+                 .passes = options.passes(),
+                 .result = tune(target, evaluator, known, cache ? &*cache : nullptr, costs,
+                                settings_of(options, TrialSource::kSimulated, 0, &progress))};
+    for (const Plan& plan : target.problem.plans) {
+      for (const Pass pass : passes_of(options.passes())) {
+        row.truth.push_back({plan, pass, evaluator.truth_us(plan, pass)});
+      }
+    }
+    tuned.rows.push_back(std::move(row));
+  }
+  return tuned;
+}
+
+/// Rank 0's evaluations on every rank: in a job it alone has the cache.
+std::vector<EvaluatedPlan> share_known(const std::vector<EvaluatedPlan>& mine, const Workload& workload,
+                                       RankContext& context) {
+  std::string lines;
+  for (const RecordedPass& pass : recorded(workload, mine)) lines += to_json_line(pass) + "\n";
+  const std::string shared = gather_texts_blocking(lines, context.control()).front();
+  std::vector<EvaluatedPlan> known;
+  for (const RecordedPass& pass : parse_sweep(shared, "what rank 0 knows")) {
+    known.push_back(
+        {pass.plan, pass.workload.pass, evaluation_of(pass.samples_ns, EvaluationSource::kMeasured)});
+  }
+  return known;
+}
+
+/// One rank's part; rank 0 fills `tuned`.
+void tune_rank(const Options& options, const std::vector<LayerOptions>& layers, Communicator& world,
+               Tuned& tuned) {
+  const Device device = options.machine.usable_device(*parse_dtype(layers.front().dtype));
+  RankContext context(world, device, {.allow_tf32 = options.machine.tf32});
+  Stream stream(device);
+  const bool is_first = world.rank() == 0;
+  const Cluster cluster = local_cluster(world.counters().topology(), device);
+  const Calibration calibration = options.described.calibration_of(cluster);
+  const CostModel costs(cluster, calibration.parameters);
+  const Environment environment = environment_of(context, cluster);
+  std::optional<TuningCache> cache;
+  std::optional<TuneProgress> progress;
+  if (is_first) {
+    cache = open_for(options);
+    progress.emplace(layers.size(), options);
+    tuned.where = world.description();
+  }
+  const MeasurementSettings measurement{.relative_half_width = options.precision,
+                                        .seed = options.seed,
+                                        .should_stop = [] { return Interrupt::requested(); }};
+  for (const LayerOptions& layer : layers) {
+    MeasuredEvaluator evaluator(layer.shape(), layer.config(), context, stream, measurement);
+    const TuningTarget target{.problem = problem_of(evaluator.workload(), cluster, options),
+                              .environment = environment};
+    std::vector<EvaluatedPlan> known;
+    if (cache && !options.fresh) known = known_evaluations(*cache, target, TrialSource::kMeasured);
+    known = share_known(known, evaluator.workload(), context);
+    if (progress) progress->begin_layer(target, options);
+    TuneResult result =
+        tune(target, evaluator, known, cache ? &*cache : nullptr, costs,
+             settings_of(options, TrialSource::kMeasured, measurement.num_warmup, progress ? &*progress : nullptr));
+    if (is_first) {
+      tuned.rows.push_back({.layer = layer,
+                            .workload = evaluator.workload(),
+                            .num_candidates = target.problem.num_candidates(),
+                            .passes = options.passes(),
+                            .result = std::move(result)});
+      tuned.interrupted = evaluator.stopped();
+    }
+    if (evaluator.stopped()) break;
+  }
+}
+
+void print(const Options& options, const Tuned& tuned, std::size_t num_layers) {
+  if (options.json) {
+    nlohmann::ordered_json json = {{"on", tuned.where},
+                                   {"pass", options.pass},
+                                   {"interrupted", tuned.interrupted},
+                                   {"cache", options.cache}};
+    json.update(tune_json(tuned.rows));
+    fmt::print("{}\n", json.dump(2));
+    return;
+  }
+  fmt::print("{}, {} pass\n\n{}", tuned.where, options.pass, tune_table(tuned.rows));
+  const bool is_kept = !options.cache.empty() && options.cache != "none";
+  if (is_kept) fmt::print("kept in {}\n", options.cache);
+  if (tuned.interrupted) {
+    fmt::print("stopped after {} of {} layer(s); the same command goes on from here{}\n", tuned.rows.size(),
+               num_layers, is_kept ? "" : ", if it has a --cache");
+  }
+}
+
+void run(const Options& options, Outcome& outcome) {
+  const std::vector<LayerOptions> layers =
+      options.grid.empty() ? std::vector{options.layer} : read_layer_grid(options.grid, options.layer);
+  static_cast<void>(strategies_of(options));  // says what is wrong before anything runs
+  Tuned tuned;
+  {
+    const Interrupt interrupt;
+    if (options.is_simulated()) {
+      tuned = tune_simulated(options, layers);
+    } else {
+      options.machine.run("tune",
+                          [&](Communicator& world) { tune_rank(options, layers, world, tuned); });
+    }
+  }
+  if (tuned.where.empty()) return;  // another rank of the job prints
+  print(options, tuned, layers.size());
+  if (tuned.interrupted) outcome.exit_code = kInterrupted;
+}
+
+void add_search_options(CLI::App& command, Options& options) {
+  command.add_option("--strategy", options.strategies,
+                     "exhaustive, random, dictionary, model, local (several, with commas), or all")
+      ->delimiter(',')
+      ->capture_default_str();
+  command
+      .add_option("--max-evaluations", options.max_evaluations,
+                  "Of one strategy and layer, each one plan in one pass (0: as many as it wants)")
+      ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--max-seconds", options.max_seconds,
+                  "No evaluation of a strategy and layer begins later (0: no limit)")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--max-fraction", options.max_fraction, "Of all plans, at most this part is evaluated")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command.add_option("--seed", options.seed, "Of tokens, searches and noise")->capture_default_str();
+  command
+      .add_option("--memory-limit", options.memory_limit_bytes,
+                  "Plans whose layer needs more on a rank are left out, e.g. 4GiB (0: no limit)")
+      ->transform(CLI::AsSizeValue(false));
+}
+
+}  // namespace
+
+void add_tune(CLI::App& app, Outcome& outcome) {
+  CLI::App* command =
+      app.add_subcommand("tune", "Find the fastest plans of layers, and keep them in the tuning cache");
+  command->footer(
+      "Examples:\n"
+      "  flexmoe tune --ranks 4 --tokens 512 --experts 4\n"
+      "  flexmoe tune --ranks 2 --grid layers.json --strategy model,exhaustive\n"
+      "  flexmoe tune --cluster azure_ndv4_a100 --nodes 32 --tokens 16384 --experts 512 --strategy all\n"
+      "Ctrl-C keeps what was measured; the same command goes on.");
+  auto options = std::make_shared<Options>();
+  add_layer_options(*command, options->layer);
+  command
+      ->add_option("--grid", options->grid,
+                   "Layers out of a JSON file, {\"tokens\": [512, 1024], \"hidden_dim\": ...}: every combination")
+      ->check(CLI::ExistingFile);
+  add_rank_options(*command, options->machine);
+  const AddedClusterOptions described = add_cluster_options(*command, options->described);
+  described.cluster->description("Simulate this cluster instead: a built-in one, or a file");
+  described.nodes->needs(described.cluster);
+  for (const char* real : {"--ranks", "--ranks-per-node", "--launcher", "--device", "--tf32"}) {
+    described.cluster->excludes(command->get_option(real));
+  }
+  add_search_options(*command, *options);
+  command->add_option("--pass", options->pass, "forward or training (forward and backward)")
+      ->check(CLI::IsMember({"forward", "training"}))
+      ->capture_default_str();
+  command->add_option("--noise", options->noise, "Of simulated evaluations, as a fraction")
+      ->check(CLI::Range(0.0, 1.0))
+      ->needs(described.cluster);
+  command
+      ->add_option("--precision", options->precision,
+                   "Measured: repeat until the median is known to this fraction")
+      ->check(CLI::Range(1e-4, 1.0))
+      ->capture_default_str();
+  command->add_option("--cache", options->cache,
+                      "Where results are kept; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the "
+                      "user's caches; none: nowhere");
+  command->add_flag("--fresh", options->fresh, "Measure again what the cache knows");
+  command->add_flag("--json", options->json, "Print JSON");
+  command->callback([options, &outcome] { run(*options, outcome); });
+}
+
+}  // namespace flex::cli
