@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "base/build_facts.h"
 #include "base/json.h"
 #include "base/require.h"
 #include "cli/cache_commands.h"
-#include "cli/version.h"
 #include "tuner/interchange.h"
 
 // flexmoe cache export FILE|import FILE...|merge FILE...|prune
@@ -99,7 +99,7 @@ void merge_from(const CacheCommandOptions& options) {
 void prune(const CacheCommandOptions& options) {
   constexpr double kNsPerDay = 86'400e9;
   CachePruning pruning{.bad_rows = options.bad_rows};
-  if (options.other_builds) pruning.only_build = build_facts().version;
+  if (options.other_builds) pruning.only_build = build_name();
   if (options.older_than_days) {
     pruning.trials_before_ns = now_ns() - static_cast<std::int64_t>(*options.older_than_days * kNsPerDay);
   }

@@ -1,16 +1,16 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "base/build_facts.h"
 #include "cli/commands.h"
 #include "cli/table.h"
-#include "cli/version.h"
 #include "kernels/device.h"
+#include "runtime/processor_name.h"
 
 #ifdef FLEX_HAS_CUDA
 #include "base/units.h"
@@ -30,15 +30,6 @@ struct Finding {
   bool available;
   std::string detail;
 };
-
-std::string processor_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const std::size_t colon = line.find(':');
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "unknown processor";
-}
 
 std::string memory_text() {
   const double bytes =

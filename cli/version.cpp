@@ -2,26 +2,9 @@
 
 #include <fmt/format.h>
 
-#include "cli/version_values.h"
+#include "base/build_facts.h"
 
 namespace flex::cli {
-
-BuildFacts build_facts() {
-  BuildFacts facts{.version = kVersion, .compiler = kCompiler, .build_type = kBuildType};
-#ifdef FLEX_HAS_CUDA
-  facts.cuda = true;
-#endif
-#ifdef FLEX_HAS_NCCL
-  facts.nccl = true;
-#endif
-#ifdef FLEX_HAS_MPI
-  facts.mpi = true;
-#endif
-#ifdef FLEX_HAS_CUPTI
-  facts.cupti = true;
-#endif
-  return facts;
-}
 
 std::string version_text() {
   const BuildFacts facts = build_facts();

@@ -53,6 +53,7 @@ class EngineCommunicator final : public Communicator {
   [[nodiscard]] int size() const override { return static_cast<int>(engine_->world_ranks().size()); }
   [[nodiscard]] std::span<const int> world_ranks() const override { return engine_->world_ranks(); }
   [[nodiscard]] std::string description() const override { return engine_->description(); }
+  [[nodiscard]] std::string transport() const override { return engine_->transport(); }
 
   void all_to_all(const AllToAllArgs& args, Stream& stream) override {
     queue(all_to_all_call(args, size()), stream);

@@ -20,6 +20,7 @@ class CollectiveEngine {
   [[nodiscard]] virtual int rank() const = 0;
   [[nodiscard]] virtual std::span<const int> world_ranks() const = 0;
   [[nodiscard]] virtual std::string description() const = 0;
+  [[nodiscard]] virtual std::string transport() const = 0;
   [[nodiscard]] virtual std::chrono::milliseconds deadline() const = 0;
   [[nodiscard]] virtual TrafficCounters& counters() = 0;
 

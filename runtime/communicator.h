@@ -103,6 +103,8 @@ class Communicator {
   /// World ranks of the members, in the order of their ranks here.
   [[nodiscard]] virtual std::span<const int> world_ranks() const = 0;
   [[nodiscard]] virtual std::string description() const = 0;  ///< e.g. `in-process, 4 ranks`
+  /// What moves the bytes, with its version: `in-process`, `Open MPI v4.1.4`.
+  [[nodiscard]] virtual std::string transport() const = 0;
 
   virtual void all_to_all(const AllToAllArgs& args, Stream& stream) = 0;
   virtual void ragged_all_to_all(const RaggedAllToAllArgs& args, Stream& stream) = 0;

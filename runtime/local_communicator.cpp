@@ -77,6 +77,7 @@ class LocalMember final : public CollectiveEngine {
   [[nodiscard]] std::string description() const override {
     return fmt::format("in-process, {} ranks", group_->size());
   }
+  [[nodiscard]] std::string transport() const override { return "in-process"; }
   [[nodiscard]] std::chrono::milliseconds deadline() const override { return group_->world().deadline(); }
   [[nodiscard]] TrafficCounters& counters() override {
     return group_->world().counters(group_->world_rank(rank_));

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstring>
 #include <mutex>
+#include <string_view>
 #include <utility>
 
 #include "runtime/mpi_check.h"
@@ -45,6 +46,14 @@ class MpiMember final : public CollectiveEngine {
   [[nodiscard]] int rank() const override { return rank_; }
   [[nodiscard]] std::span<const int> world_ranks() const override { return world_ranks_; }
   [[nodiscard]] std::string description() const override { return fmt::format("MPI, {} ranks", size()); }
+  [[nodiscard]] std::string transport() const override {
+    char text[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length = 0;
+    check_mpi(MPI_Get_library_version(text, &length), "MPI_Get_library_version");
+    // Its name and version come before details of how it was built.
+    const std::string_view version(text, static_cast<std::size_t>(length));
+    return std::string(version.substr(0, version.find_first_of(",\n")));
+  }
   [[nodiscard]] std::chrono::milliseconds deadline() const override { return world_->deadline(); }
   [[nodiscard]] TrafficCounters& counters() override { return world_->counters(); }
   void abort(const std::string& reason) noexcept override { world_->abort(reason); }

@@ -16,7 +16,7 @@ Tensor random_tokens(const LayerShape& shape, DType dtype, std::uint64_t seed, s
                               kStreamsPerRank * static_cast<std::uint64_t>(context.rank()) + stream);
 }
 
-const LayerShape& checked(const LayerShape& shape, const MoeConfig& config) {
+LayerShape checked(const LayerShape& shape, const MoeConfig& config) {
   require(shape.model_dim == config.model_dim && shape.hidden_dim == config.hidden_dim &&
               shape.num_experts == config.num_experts,
           "a layer of M{} H{} E{} for tokens of the shape {}; they must agree", config.model_dim,

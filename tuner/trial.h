@@ -23,7 +23,7 @@ struct Environment {
   std::string driver;      ///< version of the GPU's driver
   std::string cuda;        ///< version of the CUDA runtime
   std::string nccl;        ///< version of NCCL, or of what else moves tensors
-  std::string build;       ///< version of Flex
+  std::string build;       ///< of Flex: version, compiler, build type
   std::int64_t world = 1;
   std::int64_t ranks_per_node = 1;
   std::int64_t ranks_per_device = 1;

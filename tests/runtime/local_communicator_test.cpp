@@ -116,6 +116,7 @@ TEST(LocalCommunicator, AllocatesNothingOnceWarm) {
 TEST(LocalCommunicator, DescribesItself) {
   run_ranks({3, 1}, kPatient, [](Communicator& world) {
     EXPECT_EQ(world.description(), "in-process, 3 ranks");
+    EXPECT_EQ(world.transport(), "in-process");
     EXPECT_EQ(world.deadline(), kPatient);
     EXPECT_EQ(world.counters().topology().world, 3);
   });

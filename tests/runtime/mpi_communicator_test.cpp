@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <functional>
+#include <regex>
 
 #include "runtime/mpi_exchange.h"
 #include "tests/runtime/contract_suite.h"
@@ -53,6 +54,8 @@ INSTANTIATE_TYPED_TEST_SUITE_P(Mpi, CommunicatorContract, MpiWorlds);
 TEST(MpiCommunicator, DescribesItself) {
   MpiWorlds::run({4, 2}, kPatient, [](Communicator& world) {
     EXPECT_EQ(world.description(), "MPI, 4 ranks");
+    EXPECT_TRUE(std::regex_search(world.transport(), std::regex(R"(MPI[^,\n]* v?\d+\.\d+)")))
+        << world.transport();
     EXPECT_EQ(world.deadline(), kPatient);
     EXPECT_EQ(world.rank(), session->rank());
   });
