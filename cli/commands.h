@@ -17,6 +17,7 @@ void add_cache(CLI::App& app, Outcome& outcome);
 void add_cluster(CLI::App& app, Outcome& outcome);
 void add_demo(CLI::App& app, Outcome& outcome);
 void add_doctor(CLI::App& app, Outcome& outcome);
+void add_explain(CLI::App& app, Outcome& outcome);
 void add_simulate(CLI::App& app, Outcome& outcome);
 void add_tune(CLI::App& app, Outcome& outcome);
 void add_verify(CLI::App& app, Outcome& outcome);

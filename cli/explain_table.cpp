@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "cli/table.h"
 
@@ -58,10 +59,12 @@ std::string case_text(const TuningKey& key) {
                      key.one.imbalance_bucket);
 }
 
-std::vector<std::string> texts(const std::vector<Plan>& plans) {
-  std::vector<std::string> result;
-  for (const Plan& plan : plans) result.push_back(to_string(plan));
-  return result;
+/// The first few of many.
+std::string list_text(const std::vector<std::string>& plans) {
+  constexpr std::size_t kMost = 8;
+  const std::span shown(plans.data(), std::min(kMost, plans.size()));
+  const std::string more = plans.size() > kMost ? fmt::format(" and {} more", plans.size() - kMost) : "";
+  return fmt::format("{}{}", fmt::join(shown, ", "), more);
 }
 
 }  // namespace
@@ -69,7 +72,7 @@ std::vector<std::string> texts(const std::vector<Plan>& plans) {
 std::string explanation_text(const Explanation& e) {
   const Workload& workload = e.target.problem.workload;
   std::string text =
-      fmt::format("{}, capacity {}\n{}\n", e.where, workload.capacity, e.calibration);
+      fmt::format("{}, capacity {}\n{}\n{}\n", e.where, workload.capacity, e.calibration, e.cache);
   text += fmt::format("runs {}: {}\n\n", to_string(e.chosen), e.why);
   for (const auto& [pass, decision] : e.decisions) {
     text += fmt::format("{}\n  {}\n", case_text(e.target.key_of(e.chosen.of(pass), pass)),
@@ -91,7 +94,7 @@ std::string explanation_text(const Explanation& e) {
   text += table.text();
   text += "tried: median, spread and number of samples. memory: of the layer on one rank.\n";
   for (const auto& [reason, plans] : e.illegal) {
-    text += fmt::format("cannot run: {}\n  {}\n", fmt::join(texts(plans), ", "), reason);
+    text += fmt::format("cannot run: {}\n  {}\n", list_text(plans), reason);
   }
   return text;
 }
@@ -132,9 +135,10 @@ nlohmann::ordered_json explanation_json(const Explanation& e) {
   }
   nlohmann::ordered_json illegal = nlohmann::ordered_json::array();
   for (const auto& [reason, plans] : e.illegal) {
-    illegal.push_back({{"reason", reason}, {"plans", texts(plans)}});
+    illegal.push_back({{"reason", reason}, {"plans", plans}});
   }
   return {{"on", e.where},
+          {"cache", e.cache},
           {"capacity", e.target.problem.workload.capacity},
           {"plan", to_string(e.chosen.forward)},
           {"backward_plan", to_string(e.chosen.backward)},

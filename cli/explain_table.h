@@ -25,11 +25,12 @@ struct Explanation {
   TuningTarget target;
   std::string where;        ///< ranks or cluster, in words
   std::string calibration;  ///< what predictions rest on, in words
+  std::string cache;        ///< what decisions and trials are from, in words
   PlanPair chosen;
   std::string why;
   std::map<Pass, std::optional<Decision>> decisions;  ///< of the case of each pass
   std::vector<ExplainedPlan> candidates;              ///< fastest prediction first
-  std::map<std::string, std::vector<Plan>> illegal;   ///< by the reason
+  std::map<std::string, std::vector<std::string>> illegal;  ///< plans by the reason
 };
 
 [[nodiscard]] std::string explanation_text(const Explanation& explanation);

@@ -45,6 +45,7 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): only if
   flex::cli::add_bench(app, outcome);
   flex::cli::add_simulate(app, outcome);
   flex::cli::add_tune(app, outcome);
+  flex::cli::add_explain(app, outcome);
   flex::cli::add_verify(app, outcome);
   flex::cli::add_cluster(app, outcome);
   flex::cli::add_cache(app, outcome);

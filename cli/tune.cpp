@@ -176,7 +176,6 @@ Tuned tune_simulated(const Options& options, const std::vector<LayerOptions>& la
     TunedRow row{.layer = layer,
                  .workload = workload,
                  .num_candidates = target.problem.num_candidates(),
-                 .passes = options.passes(),
                  .result = tune(target, evaluator, known, cache ? &*cache : nullptr, costs,
                                 settings_of(options, TrialSource::kSimulated, 0, &progress))};
     for (const Plan& plan : target.problem.plans) {
@@ -239,7 +238,6 @@ void tune_rank(const Options& options, const std::vector<LayerOptions>& layers, 
       tuned.rows.push_back({.layer = layer,
                             .workload = evaluator.workload(),
                             .num_candidates = target.problem.num_candidates(),
-                            .passes = options.passes(),
                             .result = std::move(result)});
       tuned.interrupted = evaluator.stopped();
     }

@@ -10,18 +10,6 @@
 namespace flex::cli {
 namespace {
 
-/// What a pair takes by these durations; infinite if one of them is not there.
-double total_us(const std::vector<TimedPlan>& timed, const PlanPair& pair, Passes passes) {
-  double total = 0;
-  for (const Pass pass : passes_of(passes)) {
-    const auto found = std::ranges::find_if(
-        timed, [&](const TimedPlan& one) { return one.plan == pair.of(pass) && one.pass == pass; });
-    if (found == timed.end()) return std::numeric_limits<double>::infinity();
-    total += found->duration_us;
-  }
-  return total;
-}
-
 /// Durations that the row is judged by.
 const std::vector<TimedPlan>& judged_by(const TunedRow& row) {
   return row.truth.empty() ? row.result.evaluated : row.truth;
@@ -31,9 +19,9 @@ const std::vector<TimedPlan>& judged_by(const TunedRow& row) {
 std::optional<double> regret(const TunedRow& row, const PlanPair& pair) {
   const std::vector<TimedPlan>& timed = judged_by(row);
   if (static_cast<std::int64_t>(timed.size()) < row.num_candidates) return std::nullopt;
-  const auto best = fastest_pair(timed, row.passes);
+  const auto best = fastest_pair(timed, row.result.passes);
   if (!best) return std::nullopt;
-  return total_us(timed, pair, row.passes) / best->total_us - 1;
+  return total_us(timed, pair, row.result.passes) / best->total_us - 1;
 }
 
 /// The best single pair over all layers, and what it and the tuned pairs take together.
@@ -48,9 +36,9 @@ std::optional<StaticChoice> best_static(const std::vector<TunedRow>& rows) {
   double tuned_us = 0;
   for (const TunedRow& row : rows) {
     loads.push_back(judged_by(row));
-    tuned_us += total_us(loads.back(), row.result.best().search.best, row.passes);
+    tuned_us += total_us(loads.back(), row.result.best().search.best, row.result.passes);
   }
-  const auto pair = fastest_common_pair(loads, rows.front().passes);
+  const auto pair = fastest_common_pair(loads, rows.front().result.passes);
   if (!pair) return std::nullopt;
   return StaticChoice{*pair, tuned_us};
 }

@@ -15,7 +15,6 @@ struct TunedRow {
   LayerOptions layer;
   Workload workload;
   std::int64_t num_candidates = 0;
-  Passes passes = Passes::kBoth;
   TuneResult result;
   /// What regret is taken from: all plans and passes without noise. Nothing: by the evaluations, if they are
   /// all there.

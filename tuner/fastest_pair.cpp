@@ -1,5 +1,6 @@
 #include "tuner/fastest_pair.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <map>
@@ -53,6 +54,17 @@ std::optional<TimedPlanPair> fastest_pair(std::span<const TimedPlan> timed, Pass
     if (!best || pair.total_us < best->total_us || is_tie) best = pair;
   }
   return best;
+}
+
+double total_us(std::span<const TimedPlan> timed, const PlanPair& pair, Passes passes) {
+  double total = 0;
+  for (const Pass pass : passes_of(passes)) {
+    const auto found = std::ranges::find_if(
+        timed, [&](const TimedPlan& one) { return one.plan == pair.of(pass) && one.pass == pass; });
+    if (found == timed.end()) return std::numeric_limits<double>::infinity();
+    total += found->duration_us;
+  }
+  return total;
 }
 
 std::optional<TimedPlanPair> fastest_common_pair(std::span<const std::vector<TimedPlan>> loads,

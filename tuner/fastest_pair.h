@@ -36,6 +36,9 @@ struct TimedPlan {
 /// first; nothing if there is none.
 [[nodiscard]] std::optional<TimedPlanPair> fastest_pair(std::span<const TimedPlan> timed, Passes passes);
 
+/// What a pair takes by these durations; infinite if one of them is not there.
+[[nodiscard]] double total_us(std::span<const TimedPlan> timed, const PlanPair& pair, Passes passes);
+
 /// The pair that is fastest over several loads together, out of plans that were timed at each of them: the
 /// best static choice in hindsight. total_us is its sum. Nothing if no pair was.
 [[nodiscard]] std::optional<TimedPlanPair> fastest_common_pair(std::span<const std::vector<TimedPlan>> loads,

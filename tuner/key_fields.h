@@ -38,7 +38,6 @@ void for_each_layer_field(Value& layer, Visit&& visit) {
   visit("gate_loss", layer.gate_loss);
   visit("global_loss_scope", layer.global_loss_scope);
   visit("dropless", layer.dropless);
-  visit("agree_on_tokens", layer.agree_on_tokens);
   visit("regather_weights", layer.regather_weights);
 }
 

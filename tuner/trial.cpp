@@ -155,7 +155,6 @@ TunedLayer layer_of(const Workload& w) {
           .gate_loss = w.gate_loss,
           .global_loss_scope = w.global_loss_scope,
           .dropless = w.dropless,
-          .agree_on_tokens = w.agree_on_tokens,
           .regather_weights = w.regather_weights};
 }
 
@@ -180,7 +179,6 @@ Workload workload_of(const TuningKey& key) {
           .gate_loss = l.gate_loss,
           .global_loss_scope = l.global_loss_scope,
           .dropless = l.dropless,
-          .agree_on_tokens = l.agree_on_tokens,
           .regather_weights = l.regather_weights};
 }
 

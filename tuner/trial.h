@@ -32,7 +32,7 @@ struct Environment {
 };
 
 /// The fields of a layer that its fastest plan may depend on: Workload without what changes from pass to
-/// pass.
+/// pass, and without the agreement on token counts, which all plans pay alike.
 struct TunedLayer {
   std::int64_t num_experts = 1;
   std::int64_t top_k = 1;
@@ -50,7 +50,6 @@ struct TunedLayer {
   bool gate_loss = true;
   bool global_loss_scope = true;
   bool dropless = false;
-  bool agree_on_tokens = true;
   bool regather_weights = false;
 
   friend constexpr bool operator==(const TunedLayer&, const TunedLayer&) = default;

@@ -31,14 +31,15 @@ class WatchedEvaluator final : public Evaluator {
 }  // namespace
 
 const StrategyResult& TuneResult::best() const {
-  return *std::ranges::min_element(
-      strategies, {}, [](const StrategyResult& result) { return result.search.best.total_us; });
+  return *std::ranges::min_element(strategies, {}, [this](const StrategyResult& result) {
+    return std::pair(total_us(evaluated, result.search.best, passes), !result.search.complete);
+  });
 }
 
 TuneResult tune(const TuningTarget& target, Evaluator& evaluator, std::span<const EvaluatedPlan> known,
                 TuningCache* cache, const CostModel& costs, const TuneSettings& settings) {
   require(!settings.strategies.empty(), "tune: name at least one search strategy");
-  TuneResult result;
+  TuneResult result{.passes = target.problem.passes};
   const auto keep = [&](const EvaluatedPlan& one) {
     if (one.evaluation.ran()) result.evaluated.push_back({one.plan, one.pass, one.evaluation.duration_us});
   };

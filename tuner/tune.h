@@ -27,11 +27,13 @@ struct StrategyResult {
 
 /// What tuning one layer gave.
 struct TuneResult {
+  Passes passes = Passes::kBoth;
   std::vector<StrategyResult> strategies;  ///< in the order of the settings
   /// All evaluations, those that were known before too, each plan and pass once.
   std::vector<TimedPlan> evaluated;
 
-  /// Of the strategies' results the fastest; of equally fast ones the first.
+  /// Of the strategies' results the fastest by the evaluations; of equally fast ones a complete one, then the
+  /// first.
   [[nodiscard]] const StrategyResult& best() const;
 };
 

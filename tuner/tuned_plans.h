@@ -1,5 +1,8 @@
 #pragma once
 
+#include <functional>
+
+#include "costmodel/cost_model.h"
 #include "costmodel/layer_load.h"
 #include "costmodel/plan_pair.h"
 #include "tuner/cache_snapshot.h"
@@ -47,5 +50,12 @@ template <class BeatsDefault, class MayRun>
   result.is_complete = forward.is_complete && backward.is_complete;
   return result;
 }
+
+/// The same with a cost model's word for neighbours: for those who look up now and then.
+/// @param may_run beside what is illegal at this load anyway; null: all may
+/// @throws InputError as the model.
+[[nodiscard]] TunedPlans tuned_plans(const CacheSnapshot& snapshot, const LayerLoad& load,
+                                     const Cluster& cluster, const CostModel& costs,
+                                     const std::function<bool(const Plan&, Pass)>& may_run = {});
 
 }  // namespace flex

@@ -32,7 +32,6 @@ CREATE TABLE layers (
   gate_loss INTEGER NOT NULL,
   global_loss_scope INTEGER NOT NULL,
   dropless INTEGER NOT NULL,
-  agree_on_tokens INTEGER NOT NULL,
   regather_weights INTEGER NOT NULL
 ) STRICT;
 

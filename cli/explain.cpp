@@ -1,0 +1,235 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "base/require.h"
+#include "cli/cluster_options.h"
+#include "cli/commands.h"
+#include "cli/explain_table.h"
+#include "cli/layer_options.h"
+#include "cli/prediction_table.h"
+#include "cli/rank_options.h"
+#include "cli/table.h"
+#include "costmodel/layer_memory.h"
+#include "costmodel/plan_space.h"
+#include "runtime/environment.h"
+#include "runtime/local_cluster.h"
+
+// flexmoe explain --ranks 4 --tokens ... | --cluster azure_ndv4_a100 --nodes 32 --tokens ...
+// Says why a layer runs, or would run, with its plans: candidates, predictions, trials, what is illegal.
+namespace flex::cli {
+namespace {
+
+struct Options {
+  LayerOptions layer;
+  RankOptions machine;
+  ClusterOptions described;
+  std::optional<std::int64_t> needed_capacity;
+  double max_over_mean = 1;
+  std::string cache = default_cache_path().string();
+  std::uint64_t memory_limit_bytes = 0;
+  bool json = false;
+};
+
+constexpr Pass kPasses[] = {Pass::kForward, Pass::kBackward};
+
+/// Cluster and environment that the question is about.
+struct Machine {
+  Cluster cluster;
+  Environment environment;
+  std::string text;
+};
+
+Machine machine_of(const Options& options) {
+  if (!options.described.cluster.empty()) {
+    const Cluster cluster = options.described.load();
+    return {cluster, environment_of(cluster),
+            fmt::format("{} ranks on {} node(s) of {}", cluster.world(), cluster.nodes, cluster.name)};
+  }
+  Machine machine;
+  options.machine.run("explain", [&](Communicator& world) {
+    const Device device = options.machine.usable_device(*parse_dtype(options.layer.dtype));
+    RankContext context(world, device, {.allow_tf32 = options.machine.tf32});
+    const Cluster cluster = local_cluster(world.counters().topology(), device);
+    const Environment environment = environment_of(context, cluster);
+    if (world.rank() == 0) machine = {cluster, environment, world.description()};
+  });
+  return machine;
+}
+
+std::int64_t bytes_of(const Workload& workload, const Plan& plan) {
+  return layer_memory(workload, plan, plan, {}).total_bytes();
+}
+
+/// Every combination that someone could write down for this many ranks, and why it cannot run.
+std::map<std::string, std::vector<std::string>> illegal_plans(const TuningTarget& target, const Options& options) {
+  const Workload& workload = target.problem.workload;
+  std::map<std::string, std::vector<std::string>> illegal;
+  for (const std::int32_t r : PlanSpace::parallel_degrees(workload)) {
+    for (const std::int32_t d : kPipelineDegrees) {
+      for (const auto algorithm : {AllToAllAlgorithm::kLinear, AllToAllAlgorithm::kHierarchical2d}) {
+        for (const auto kernel : {ExpertKernel::kPadded, ExpertKernel::kCounted}) {
+          const Plan plan{r, d, algorithm, kernel};
+          if (const auto reason = why_illegal(plan, workload, target.problem.cluster)) {
+            illegal[*reason].push_back(to_string(plan));
+          } else if (!std::ranges::binary_search(target.problem.plans, plan)) {
+            illegal[fmt::format("need more on a rank than --memory-limit {}",
+                                format_bytes(static_cast<double>(options.memory_limit_bytes)))]
+                .push_back(fmt::format("{} ({})", to_string(plan),
+                                       format_bytes(static_cast<double>(bytes_of(workload, plan)))));
+          }
+        }
+      }
+    }
+  }
+  return illegal;
+}
+
+/// The latest trial of a plan from the source that is trusted most, at this T and C if there is one.
+std::optional<Trial> latest_trial(TuningCache& cache, const TuningTarget& target, const Plan& plan, Pass pass) {
+  std::optional<Trial> found;
+  for (const Trial& trial : cache.trials(target.key_of(plan, pass))) {  // from the oldest on
+    if (trial.plan == plan && (!found || trial.source >= found->source)) found = trial;
+  }
+  return found;
+}
+
+std::vector<ExplainedPlan> candidates_of(const TuningTarget& target, const CostModel& costs, TuningCache* cache) {
+  std::vector<ExplainedPlan> candidates;
+  for (const Plan& plan : target.problem.plans) {
+    ExplainedPlan one{.plan = plan, .memory_bytes = bytes_of(target.problem.workload, plan)};
+    for (const Pass pass : kPasses) {
+      if (plan.expert_kernel == ExpertKernel::kPadded) {
+        LayerStack stack{.workload = target.problem.workload,
+                         .cluster = target.problem.cluster,
+                         .passes = pass == Pass::kForward ? Passes::kForward : Passes::kBackward};
+        one.predicted[pass] = PlanPredictor(stack, costs).predict(plan, plan);
+      }
+      if (cache == nullptr) continue;
+      if (const auto trial = latest_trial(*cache, target, plan, pass)) one.trials[pass] = *trial;
+    }
+    candidates.push_back(std::move(one));
+  }
+  const auto predicted_us = [](const ExplainedPlan& one) {
+    double us = 0;
+    for (const auto& [pass, prediction] : one.predicted) us += prediction.total_us;
+    return one.predicted.empty() ? std::numeric_limits<double>::infinity() : us;
+  };
+  std::ranges::stable_sort(candidates, {}, predicted_us);
+  return candidates;
+}
+
+/// The pair that the model takes for the fastest.
+PlanPair model_choice(const std::vector<ExplainedPlan>& candidates) {
+  std::vector<TimedPlan> timed;
+  for (const ExplainedPlan& one : candidates) {
+    for (const auto& [pass, prediction] : one.predicted) timed.push_back({one.plan, pass, prediction.total_us});
+  }
+  const auto best = fastest_pair(timed, Passes::kBoth);
+  return best ? static_cast<const PlanPair&>(*best) : PlanPair{};
+}
+
+/// Fills in what is chosen, and why.
+void choose(Explanation& e, TuningCache* cache, const CostModel& costs) {
+  const Workload& workload = e.target.problem.workload;
+  const auto may_run = [&](const Plan& plan, Pass) {
+    return std::ranges::binary_search(e.target.problem.plans, plan);
+  };
+  const CacheSnapshot snapshot = cache != nullptr ? cache->snapshot(e.target.environment) : CacheSnapshot();
+  const TunedPlans tuned = tuned_plans(snapshot, {workload, e.target.max_over_mean}, e.target.problem.cluster,
+                                       costs, may_run);
+  using enum CacheSnapshot::Hit;
+  e.chosen = tuned.plans;
+  if (const char* pinned = std::getenv("FLEX_PLAN"); pinned != nullptr && *pinned != '\0') {
+    e.chosen = parse_plan_pair(pinned);
+    e.why = "FLEX_PLAN pins it, whatever the cache says";
+  } else if (tuned.forward_hit == kExact) {
+    e.why = tuned.is_complete ? "the cache has a decision for this load, of a search that came to its end"
+                              : "the cache has a decision for this load; its search was cut short";
+  } else if (tuned.forward_hit == kNeighbour) {
+    e.why = "the cache has a decision for the nearest load, and the model says that it beats the default here";
+  } else {
+    const PlanPair model = model_choice(e.candidates);
+    e.why = fmt::format(
+        "the cache has no decision for this load or one near it; a policy that trusts the model would take {}",
+        to_string(model));
+  }
+  for (const Pass pass : kPasses) {
+    e.decisions[pass] =
+        cache != nullptr ? cache->decision(e.target.key_of(e.chosen.of(pass), pass)) : std::nullopt;
+  }
+}
+
+void run(const Options& options) {
+  const Machine machine = machine_of(options);
+  if (machine.text.empty()) return;  // another rank of the job prints
+  const Workload workload = options.layer.workload(machine.cluster.world(), options.needed_capacity);
+  Explanation e{.target = {.problem = search_problem(workload, machine.cluster),
+                           .environment = machine.environment,
+                           .max_over_mean = options.max_over_mean},
+                .where = fmt::format("{}\n{}", options.layer.text(), machine.text)};
+  if (options.memory_limit_bytes > 0) {
+    std::erase_if(e.target.problem.plans, [&](const Plan& plan) {
+      return plan != kDefaultPlan &&
+             bytes_of(workload, plan) > static_cast<std::int64_t>(options.memory_limit_bytes);
+    });
+  }
+  const Calibration calibration = options.described.calibration_of(machine.cluster);
+  e.calibration = calibration_text(calibration, machine.cluster);
+  e.calibration.pop_back();
+  const CostModel costs(machine.cluster, calibration.parameters);
+  std::optional<TuningCache> cache;
+  if (!options.cache.empty() && std::filesystem::exists(options.cache)) {
+    cache = TuningCache::open(options.cache, {.mode = CacheMode::kRead});
+    e.cache = fmt::format("tuning cache {}", options.cache);
+  } else {
+    e.cache = options.cache.empty() ? "no tuning cache" : fmt::format("there is no tuning cache {}", options.cache);
+  }
+  TuningCache* known = cache ? &*cache : nullptr;
+  e.candidates = candidates_of(e.target, costs, known);
+  choose(e, known, costs);
+  e.illegal = illegal_plans(e.target, options);
+  options.json ? fmt::print("{}\n", explanation_json(e).dump(2)) : fmt::print("{}", explanation_text(e));
+}
+
+}  // namespace
+
+void add_explain(CLI::App& app, Outcome& /*outcome*/) {
+  CLI::App* command =
+      app.add_subcommand("explain", "Say why a layer runs, or would run, with its plans");
+  command->footer(
+      "Examples:\n"
+      "  flexmoe explain --ranks 4 --tokens 512 --experts 4\n"
+      "  flexmoe explain --cluster azure_ndv4_a100 --nodes 32 --tokens 16384 --experts 512 --memory-limit 8GiB");
+  auto options = std::make_shared<Options>();
+  add_layer_options(*command, options->layer);
+  add_rank_options(*command, options->machine);
+  const AddedClusterOptions described = add_cluster_options(*command, options->described);
+  described.cluster->description("On this cluster instead of this host: a built-in one, or a file");
+  described.nodes->needs(described.cluster);
+  for (const char* real : {"--ranks", "--ranks-per-node", "--launcher", "--device", "--tf32"}) {
+    described.cluster->excludes(command->get_option(real));
+  }
+  command->add_option("--needed-capacity", options->needed_capacity,
+                      "With f <= 0: slots that the fullest expert needs (as if balanced)");
+  command
+      ->add_option("--max-over-mean", options->max_over_mean,
+                   "With f <= 0: tokens of the fullest expert over those of the mean one")
+      ->check(CLI::Range(1.0, 1e9))
+      ->capture_default_str();
+  command
+      ->add_option("--memory-limit", options->memory_limit_bytes,
+                   "Plans whose layer needs more on a rank are left out, e.g. 4GiB (0: no limit)")
+      ->transform(CLI::AsSizeValue(false));
+  command->add_option("--cache", options->cache,
+                      "The file; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the user's caches");
+  command->add_flag("--json", options->json, "Print JSON");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace flex::cli
