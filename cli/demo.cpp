@@ -47,8 +47,8 @@ std::vector<Step> train(const TrainingCurve& curve, const Topology& topology, in
       call.capacity_factor = 0;  // dropless: the result does not depend on how tokens lie on ranks
       // The capacity is known only once the tokens are routed, so the plan is chosen then: another one in
       // each step.
-      const PlanChooser choose = [&](const Workload& workload) {
-        const std::vector<Plan> plans = PlanSpace(workload, context.cluster()).plans();
+      const PlanChooser choose = [&](const LayerLoad& load) {
+        const std::vector<Plan> plans = PlanSpace(load.workload, context.cluster()).plans();
         const Plan plan = plans[static_cast<std::size_t>(step) * 7 % plans.size()];
         return PlanPair{plan, plan};
       };

@@ -28,7 +28,7 @@ MeasuredEvaluator::MeasuredEvaluator(const LayerShape& shape, const MoeConfig& c
       settings_((validate(settings), std::move(settings))),
       layer_(shape, config, settings_.seed, context, stream) {
   static_cast<void>(layer_.time_blocking({}));
-  workload_ = layer_.workload();
+  load_ = layer_.load();
 }
 
 double MeasuredEvaluator::elapsed_s() const {
@@ -36,7 +36,7 @@ double MeasuredEvaluator::elapsed_s() const {
 }
 
 Evaluation MeasuredEvaluator::run(const Plan& plan, Pass pass) {
-  if (auto why_not = why_illegal(plan, workload_, context_.cluster())) {
+  if (auto why_not = why_illegal(plan, load_.workload, context_.cluster())) {
     return {.source = EvaluationSource::kMeasured, .why_not = *std::move(why_not)};
   }
   if (const auto kept = kept_.extract({plan, pass})) return kept.mapped();

@@ -45,8 +45,10 @@ class MeasuredEvaluator final : public Evaluator {
   MeasuredEvaluator(const LayerShape& shape, const MoeConfig& config, RankContext& context, Stream& stream,
                     MeasurementSettings settings = {});
 
-  /// Of the forward pass, agreed: the largest T, and C.
-  [[nodiscard]] const Workload& workload() const { return workload_; }
+  /// What every pass runs at, agreed.
+  [[nodiscard]] const LayerLoad& load() const { return load_; }
+  /// Of the forward pass: the largest T, and C.
+  [[nodiscard]] const Workload& workload() const { return load_.workload; }
   [[nodiscard]] const MeasurementSettings& settings() const { return settings_; }
   /// True once a rank's should_stop() said yes.
   [[nodiscard]] bool stopped() const { return stopped_; }
@@ -75,7 +77,7 @@ class MeasuredEvaluator final : public Evaluator {
   RankContext& context_;
   MeasurementSettings settings_;
   TimedLayer layer_;
-  Workload workload_;
+  LayerLoad load_;
   std::map<std::pair<Plan, Pass>, Evaluation> kept_;  ///< measured beside what was asked for
   double elapsed_s_ = 0;
   bool stopped_ = false;

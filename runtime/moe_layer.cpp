@@ -119,7 +119,7 @@ ForwardResult MoeLayer::Impl::forward(ConstTensorView x, TensorView y, const For
     workload_.capacity = result_.capacity;
     validate(workload_);
     result_.padded_capacity = workload_.padded_capacity();
-    fix_plans(call);
+    fix_plans();
     build_schedule_into(forward_schedule_, Part::kExpert, workload_, result_.plans.forward,
                         context_.cluster());
     take_forward_buffers();

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 
+#include "costmodel/layer_load.h"
 #include "costmodel/plan_pair.h"
 #include "costmodel/schedule.h"
 #include "kernels/stream.h"
@@ -15,9 +16,8 @@
 
 namespace flex {
 
-/// Picks plans from the agreed workload (of the forward pass). Must be a pure function of what is equal on
-/// all ranks.
-using PlanChooser = std::function<PlanPair(const Workload&)>;
+/// Picks plans from the agreed load. Must be a pure function of what is equal on all ranks.
+using PlanChooser = std::function<PlanPair(const LayerLoad&)>;
 
 /// What a forward pass is called with. All of it may change in every call; all ranks pass the same.
 struct ForwardCall {
@@ -25,9 +25,11 @@ struct ForwardCall {
   double capacity_factor = 1.0;         ///< f: > 0 fixed capacity, 0 dropless, < 0 dropless up to a limit
   PlanPair plans;                       ///< used when `choose` is null
   const PlanChooser* choose = nullptr;  ///< asked once the capacity is known
-  bool training = true;                 ///< keep what backward() needs
-  bool add_noise = false;               ///< draw the training noise (config.gate_noise)
-  std::uint64_t iteration = 0;          ///< of the noise
+  /// Hash of what `choose` decides from besides the load: compared wherever ranks compare their calls.
+  std::uint64_t chooser_state = 0;
+  bool training = true;         ///< keep what backward() needs
+  bool add_noise = false;       ///< draw the training noise (config.gate_noise)
+  std::uint64_t iteration = 0;  ///< of the noise
   /// A promise that every rank passes as many tokens and the same call. With f > 0 nothing is exchanged on
   /// the host then, and nothing is compared either: ranks that break the promise end in a CommError.
   bool equal_tokens = false;
@@ -39,7 +41,8 @@ struct ForwardResult {
   std::int64_t capacity = 0;  ///< C, slots per expert and source rank
   std::int64_t padded_capacity = 0;  ///< C rounded up to what buffers hold
   std::int64_t max_tokens = 0;       ///< T, largest over the ranks
-  bool plans_disagreed = false;      ///< ranks came with different plans, so all run the default
+  double max_over_mean = 1;          ///< see LayerLoad
+  bool plans_disagreed = false;  ///< ranks came with different plans or chooser states: all run the default
 };
 
 /// Results of the routing of the last forward pass, on the layer's device; valid until the next one. T
@@ -82,8 +85,8 @@ class MoeLayer {
   /// run.
   /// @throws InputError on all ranks for k outside [1, E], shapes that disagree, a plan that cannot run at
   /// this capacity, or ranks
-  ///         that were called with different settings. Ranks whose plans differ run the default plan and log
-  ///         a warning.
+  ///         that were called with different settings. Ranks whose plans, or chooser
+  ///         states, differ run the default plan and log a warning.
   ForwardResult forward(ConstTensorView x, TensorView y, const ForwardCall& call, Stream& stream);
 
   /// dx and the gradients of all parameters, for `dy` the gradient of the global loss by y, and

@@ -34,7 +34,8 @@ void MoeLayer::Impl::compare_calls(std::int64_t number, std::span<const std::int
            static_cast<std::int64_t>(call_.iteration * 8 + (call_.training ? 1 : 0) +
                                      (call_.add_noise ? 2 : 0) + (call_.equal_tokens ? 4 : 0)),
            as_word(stable_hash(config_)),
-           chosen ? 0 : as_word(stable_hash(call_.plans.forward) * 3 + stable_hash(call_.plans.backward))};
+           as_word(chosen ? call_.chooser_state
+                          : stable_hash(call_.plans.forward) * 3 + stable_hash(call_.plans.backward))};
   mine_.insert(mine_.end(), counts.begin(), counts.end());
   words_.resize(mine_.size() * static_cast<std::size_t>(context_.size()));
   context_.control().gather_host_blocking(mine_, words_);
@@ -79,14 +80,40 @@ void MoeLayer::Impl::agree_on_capacity(Stream& stream) {
   }
 }
 
-void MoeLayer::Impl::fix_plans(const ForwardCall& call) {
-  if (call.choose != nullptr) result_.plans = (*call.choose)(workload_);
+double MoeLayer::Impl::max_over_mean() const {
+  if (!workload_.dropless) return 1;
+  const auto num_experts = static_cast<std::size_t>(config_.num_experts);
+  std::int64_t all = 0;
+  std::int64_t fullest = 0;
+  for (std::size_t expert = 0; expert < num_experts; ++expert) {
+    std::int64_t tokens = 0;
+    for (std::size_t i = expert; i < source_counts_.size(); i += num_experts) {
+      tokens += std::min(source_counts_[i], workload_.capacity);  // f < 0 drops the rest
+    }
+    all += tokens;
+    fullest = std::max(fullest, tokens);
+  }
+  return all == 0 ? 1 : static_cast<double>(fullest * config_.num_experts) / static_cast<double>(all);
+}
+
+void MoeLayer::Impl::warn_of_disagreement() const {
+  if (context_.rank() != 0) return;
+  if (call_.choose != nullptr) {
+    log_warning("ranks choose plans from different states; all run the default '{}'",
+                to_string(kDefaultPlan));
+    return;
+  }
+  log_warning("ranks came with different plans (rank 0 with '{}' and '{}'); all run the default '{}'",
+              to_string(call_.plans.forward), to_string(call_.plans.backward), to_string(kDefaultPlan));
+}
+
+void MoeLayer::Impl::fix_plans() {
+  result_.max_over_mean = max_over_mean();
   if (result_.plans_disagreed) {
     result_.plans = {};
-    if (context_.rank() == 0) {
-      log_warning("ranks came with different plans (rank 0 with '{}' and '{}'); all run the default '{}'",
-                  to_string(call.plans.forward), to_string(call.plans.backward), to_string(kDefaultPlan));
-    }
+    warn_of_disagreement();
+  } else if (call_.choose != nullptr) {
+    result_.plans = (*call_.choose)({workload_, result_.max_over_mean});
   }
   check_pair(result_.plans);
   for (const Plan& plan : {result_.plans.forward, result_.plans.backward}) {

@@ -65,7 +65,9 @@ class MoeLayer::Impl final : public OperationRunner {
   void agree_on_capacity(Stream& stream);
   void compare_calls(std::int64_t number, std::span<const std::int32_t> counts);
   [[nodiscard]] std::int64_t word_of(int rank, std::size_t word) const;
-  void fix_plans(const ForwardCall& call);
+  void fix_plans();
+  [[nodiscard]] double max_over_mean() const;
+  void warn_of_disagreement() const;
   void run_schedule(Schedule& schedule, Stream& stream);
   void run_schedules(std::span<Schedule* const> schedules, Stream& stream);
   [[nodiscard]] bool is_static(const Stream& stream) const;

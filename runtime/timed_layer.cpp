@@ -69,7 +69,7 @@ void TimedLayer::run(const PlanPair& plans, MarkSource* marks) {
                          .equal_tokens = true};
   wait_for_all();
   if (marks != nullptr) marks->mark(stream_);
-  static_cast<void>(layer_.forward(x_, y_, call, stream_));
+  max_over_mean_ = layer_.forward(x_, y_, call, stream_).max_over_mean;
   if (marks != nullptr) marks->mark(stream_);
   layer_.backward(dy_, dx_, kLossGradient, stream_);
   if (marks != nullptr) marks->mark(stream_);

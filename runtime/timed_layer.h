@@ -57,6 +57,8 @@ class TimedLayer {
   [[nodiscard]] const Schedule& schedule(std::int32_t pass) const;
   /// Of the forward pass, agreed.
   [[nodiscard]] const Workload& workload() const { return layer_.forward_schedule().workload; }
+  /// The same with what else is known of the last pass's routing.
+  [[nodiscard]] LayerLoad load() const { return {workload(), max_over_mean_}; }
 
  private:
   void run(const PlanPair& plans, MarkSource* marks);
@@ -69,6 +71,7 @@ class TimedLayer {
   std::unique_ptr<MarkSource> marks_;
   SpanRecorder recorder_;
   std::vector<std::int64_t> arrivals_;
+  double max_over_mean_ = 1;
   MoeLayer layer_;
 };
 

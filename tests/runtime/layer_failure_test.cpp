@@ -187,6 +187,33 @@ TEST(LayerFailure, PlansThatDisagreeFallBackToTheDefaultOnAllRanks) {
   });
 }
 
+TEST(LayerFailure, ChoosersWhoseStatesDifferFallBackToTheDefaultOnAllRanks) {
+  run_ranks({4, 2}, 5s, [&](Communicator& world) {
+    Rank rank(world, config_of(2));
+    const Plan chosen = parse_plan("r2 d2 linear");
+    int asked = 0;
+    const PlanChooser choose = [&](const LayerLoad&) {
+      ++asked;
+      return PlanPair{chosen, chosen};
+    };
+    for (const double factor : {1.0, 0.0}) {
+      ForwardCall call{.capacity_factor = factor, .choose = &choose, .chooser_state = 7};
+      if (world.rank() == 2) call.chooser_state = 8;
+      asked = 0;
+      const ForwardResult result = rank.layer.forward(rank.x, rank.y, call, rank.stream);
+      EXPECT_TRUE(result.plans_disagreed);
+      EXPECT_EQ(result.plans, PlanPair{});
+      EXPECT_EQ(asked, 0);
+      call.chooser_state = 9;
+      const ForwardResult next = rank.layer.forward(rank.x, rank.y, call, rank.stream);
+      rank.stream.synchronize_blocking();
+      EXPECT_FALSE(next.plans_disagreed);
+      EXPECT_EQ(next.plans.forward, chosen);
+      EXPECT_EQ(asked, 1);
+    }
+  });
+}
+
 TEST(LayerFailure, LayerIsDestroyedWithWorkUnderWay) {
   for (int repeat = 0; repeat < 20; ++repeat) {
     run_ranks({4, 2}, 5s, [&](Communicator& world) {

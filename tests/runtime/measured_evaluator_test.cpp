@@ -47,6 +47,7 @@ TEST(MeasuredEvaluator, AnswersAlikeOnAllRanks) {
   on_two_ranks(quick(), [&](MeasuredEvaluator& evaluator, RankContext& context) {
     const auto rank = static_cast<std::size_t>(context.rank());
     EXPECT_EQ(evaluator.workload(), workload_of(kShape, DType::kF32, 2));
+    EXPECT_EQ(evaluator.load().max_over_mean, 1);
     EXPECT_EQ(evaluator.elapsed_s(), 0);
     for (const Plan& plan : PlanSpace(evaluator.workload(), context.cluster()).plans()) {
       for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
@@ -133,6 +134,10 @@ TEST(MeasuredEvaluator, KnowsTheLoadOfDroplessRouting) {
         EXPECT_TRUE(evaluator.workload().dropless);
         // One of two experts has at least half of a rank's tokens.
         EXPECT_GE(evaluator.workload().capacity, kShape.num_tokens / 2);
+        // The fuller of the two has at most what the capacity says of every rank.
+        EXPECT_GE(evaluator.load().max_over_mean, 1);
+        EXPECT_LE(evaluator.load().max_over_mean,
+                  static_cast<double>(2 * evaluator.workload().capacity) / kShape.num_tokens);
         EXPECT_TRUE(evaluator.evaluate({.expert_kernel = ExpertKernel::kCounted}, Pass::kForward).ran());
       },
       shape);
