@@ -226,7 +226,8 @@ void tune_rank(const Options& options, const std::vector<LayerOptions>& layers, 
   for (const LayerOptions& layer : layers) {
     MeasuredEvaluator evaluator(layer.shape(), layer.config(), context, stream, measurement);
     const TuningTarget target{.problem = problem_of(evaluator.workload(), cluster, options),
-                              .environment = environment};
+                              .environment = environment,
+                              .max_over_mean = evaluator.load().max_over_mean};
     std::vector<EvaluatedPlan> known;
     if (cache && !options.fresh) known = known_evaluations(*cache, target, TrialSource::kMeasured);
     known = share_known(known, evaluator.workload(), context);

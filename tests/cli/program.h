@@ -15,7 +15,7 @@ struct Result {
 /// All of a file.
 [[nodiscard]] std::string read_all(const std::filesystem::path& path);
 
-/// Runs the program with `arguments`, as the shell splits them.
-[[nodiscard]] Result flexmoe(const std::string& arguments);
+/// Runs the program with `arguments`, as the shell splits them; `environment`: `NAME=value` words for it.
+[[nodiscard]] Result flexmoe(const std::string& arguments, const std::string& environment = {});
 
 }  // namespace flex
