@@ -132,8 +132,12 @@ std::vector<ReferenceTokens> random_tokens(const std::vector<std::int64_t>& toke
   return tokens;
 }
 
-RankOutput run_layer(MoeLayer& layer, const ReferenceTokens& tokens, const ForwardCall& call,
-                     double loss_gradient, Stream& stream) {
+namespace {
+
+// `runner` is the layer, or what runs it.
+template <class Runner>
+RankOutput run_passes(MoeLayer& layer, Runner& runner, const ReferenceTokens& tokens, const ForwardCall& call,
+                      double loss_gradient, Stream& stream) {
   const DType dtype = layer.config().dtype;
   const Device device = stream.device();
   const std::int64_t m = layer.config().model_dim;
@@ -148,8 +152,8 @@ RankOutput run_layer(MoeLayer& layer, const ReferenceTokens& tokens, const Forwa
                   poisoned_tensor(parameter.gradient.shape(), parameter.gradient.dtype(), device));
   }
   RankOutput output;
-  output.result = layer.forward(x, y, call, stream);
-  if (call.training) layer.backward(dy, dx, loss_gradient, stream);
+  output.result = runner.forward(x, y, call, stream);
+  if (call.training) runner.backward(dy, dx, loss_gradient, stream);
   stream.synchronize_blocking();
 
   output.y = values_of(y);
@@ -169,6 +173,18 @@ RankOutput run_layer(MoeLayer& layer, const ReferenceTokens& tokens, const Forwa
     *values = values_of(whole);
   }
   return output;
+}
+
+}  // namespace
+
+RankOutput run_layer(MoeLayer& layer, const ReferenceTokens& tokens, const ForwardCall& call,
+                     double loss_gradient, Stream& stream) {
+  return run_passes(layer, layer, tokens, call, loss_gradient, stream);
+}
+
+RankOutput run_layer(AdaptiveLayer& adaptive, const ReferenceTokens& tokens, const ForwardCall& call,
+                     double loss_gradient, Stream& stream) {
+  return run_passes(adaptive.layer(), adaptive, tokens, call, loss_gradient, stream);
 }
 
 Difference compare_rank(const ReferenceResult& expected, std::size_t rank, const RankOutput& output) {

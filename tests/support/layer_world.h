@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/adaptive_layer.h"
 #include "runtime/moe_layer.h"
 #include "tests/support/reference_layer.h"
 
@@ -37,6 +38,10 @@ struct RankOutput {
 /// One forward and backward pass of `layer` on this rank, waited for. Outputs start as NaN.
 [[nodiscard]] RankOutput run_layer(MoeLayer& layer, const ReferenceTokens& tokens, const ForwardCall& call,
                                    double loss_gradient, Stream& stream);
+
+/// The same through an adaptive layer, whose policy chooses the plans.
+[[nodiscard]] RankOutput run_layer(AdaptiveLayer& adaptive, const ReferenceTokens& tokens,
+                                   const ForwardCall& call, double loss_gradient, Stream& stream);
 
 /// Largest difference over the largest magnitude of the tensor that is off the most, and which one it is;
 /// infinite where an index, location, count or capacity differs, or an element was not written.

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "profiler/stream_timer.h"
+#include "runtime/moe_layer.h"
+#include "tuner/plan_policy.h"
+
+namespace flex {
+
+/// A layer whose plans a policy chooses, iteration by iteration, from what its passes took.
+///
+/// Before each forward pass the durations of the last one, and of its backward pass, are fed back to the
+/// policy: on every rank the largest of all ranks, which one exchange of host numbers brings together with
+/// the hash of each rank's policy. So policies that were alike stay alike. If two ranks' hashes differ
+/// nevertheless, then in this and in all later iterations every rank runs the default plan and asks no
+/// policy; rank 0 warns once.
+///
+/// Collective like MoeLayer, and as free of allocation after warm-up. Besides what that blocks, forward()
+/// waits on the host until the stream has come to the end of this layer's last pass, whose duration is not
+/// known before (and for the peers' hosts to come there, too). What was queued behind it goes on meanwhile.
+///
+/// FLEX_PLAN, read when the layer is made, pins plans: the policy is then neither asked nor told, and nothing
+/// is exchanged or waited for beyond what MoeLayer does.
+class AdaptiveLayer {
+ public:
+  /// `layer`, of this context, and `policy` must outlive it. Layers of one model share a policy and differ in
+  /// `index`, from 0: what the policy knows the layer by. Collective.
+  /// @throws InputError for a FLEX_PLAN that is wrong, see pinned_plans_blocking().
+  AdaptiveLayer(MoeLayer& layer, PlanPolicy& policy, std::int64_t index, RankContext& context);
+
+  /// As MoeLayer's, with the chosen plans: `plans`, `choose` and `chooser_state` of `call` do not matter. In
+  /// the result, plans_disagreed is true for every pass that a disagreement has put on the default plan.
+  /// @throws what MoeLayer::forward() throws; InputError on all ranks if a pinned plan cannot run at this
+  /// load; what a failed stream holds of its last pass; and what the policy throws, which ends the peers'
+  /// calls, too.
+  ForwardResult forward(ConstTensorView x, TensorView y, const ForwardCall& call, Stream& stream);
+  /// As MoeLayer's.
+  void backward(ConstTensorView dy, TensorView dx, double loss_gradient, Stream& stream);
+
+  [[nodiscard]] MoeLayer& layer() { return layer_; }
+  /// What FLEX_PLAN pins.
+  [[nodiscard]] const std::optional<PlanPair>& pinned() const { return pinned_; }
+  /// True once ranks' policies were found to differ.
+  [[nodiscard]] bool disagreed() const { return disagreed_; }
+
+ private:
+  /// A forward pass that the policy has not been told of.
+  struct LastPass {
+    LayerLoad load;
+    PlanPair plans;
+    bool ran_backward = false;
+  };
+
+  void feed_back_blocking();
+  /// Of the last pass, on this rank; zeros without one.
+  [[nodiscard]] PassDurations own_durations_blocking() const;
+  [[nodiscard]] PlanPair choose(const LayerLoad& load);
+  void fall_back();
+  /// Calls the policy. If it throws, peers must not wait for this rank.
+  template <class Call>
+  auto guarded(Call&& call);
+
+  MoeLayer& layer_;
+  PlanPolicy& policy_;
+  std::int64_t index_;
+  RankContext& context_;
+  std::optional<PlanPair> pinned_;
+  PlanChooser chooser_;
+  StreamTimer forward_timer_, backward_timer_;
+  LayerLoad load_;  ///< that choose() was asked at
+  std::optional<LastPass> last_;
+  std::vector<std::int64_t> words_;  ///< of all ranks, from the last exchange
+  bool disagreed_ = false;
+};
+
+}  // namespace flex
