@@ -6,7 +6,9 @@
 #include <string>
 #include <utility>
 
+#include "base/log.h"
 #include "base/require.h"
+#include "cli/cache_commands.h"
 #include "cli/commands.h"
 #include "cli/layer_options.h"
 #include "cli/memory_table.h"
@@ -15,11 +17,16 @@
 #include "cli/rank_options.h"
 #include "cli/suite_table.h"
 #include "cli/table.h"
+#include "runtime/broadcast_snapshot.h"
 #include "runtime/device_memory_peak.h"
+#include "runtime/environment.h"
 #include "runtime/layer_benchmark.h"
 #include "runtime/layer_suite.h"
+#include "runtime/local_cluster.h"
 #include "runtime/memory_suite.h"
+#include "runtime/pinned_plans.h"
 #include "runtime/switching_benchmark.h"
+#include "tuner/tuned_plans.h"
 
 // flexmoe bench --ranks 4 --ranks-per-node 2 --plan all ...
 // mpirun -n 4 flexmoe bench --launcher mpi ...
@@ -32,6 +39,7 @@ struct Options {
   RankOptions machine;
   std::string plan = "all";
   std::string backward_plan;
+  std::string cache = default_cache_path().string();
   std::string pass = "training";
   std::string suite;
   std::string imbalance = "none";
@@ -51,7 +59,9 @@ LayerBenchmark benchmark_of(const Options& options) {
                            .repeats = options.repeats,
                            .graphs = options.graphs};
   benchmark.imbalance = *parse_imbalance(options.imbalance);
-  if (options.plan != "all") {
+  if (options.plan == "tuned") {
+    require(options.backward_plan.empty(), "--backward-plan goes with one --plan, not with tuned");
+  } else if (options.plan != "all") {
     const Plan forward = parse_plan(options.plan);
     benchmark.plans = {
         {forward, options.backward_plan.empty() ? forward : parse_plan(options.backward_plan)}};
@@ -59,6 +69,29 @@ LayerBenchmark benchmark_of(const Options& options) {
     require(options.backward_plan.empty(), "--backward-plan goes with one --plan, not with all");
   }
   return benchmark;
+}
+
+/// The cache's plans for the load that comes up. Collective.
+PlanChooser tuned_chooser(const Options& options, RankContext& context) {
+  const Cluster cluster = local_cluster(context.cluster().topology(), context.device());
+  const Environment environment = environment_of(context, cluster);
+  CacheSnapshot mine;
+  if (context.rank() == 0) mine = read_for_command(options.cache).snapshot(environment);
+  const auto snapshot =
+      std::make_shared<const CacheSnapshot>(broadcast_snapshot_blocking(context, mine));
+  const CostModel costs = cost_model_of(cluster);
+  const bool speaks = context.rank() == 0;
+  const std::optional<PlanPair> pinned = pinned_plans_blocking(context);
+  return [=](const LayerLoad& load) {
+    if (pinned) return *pinned;
+    const TunedPlans tuned = tuned_plans(*snapshot, load, cluster, costs);
+    if (speaks && tuned.forward_hit == CacheSnapshot::Hit::kDefault) {
+      log_warning("tuning cache {}: nothing for this layer at capacity {}; the default plan runs (see flexmoe "
+                  "tune, flexmoe explain)",
+                  options.cache, load.workload.capacity);
+    }
+    return tuned.plans;
+  };
 }
 
 /// What the ranks have measured together.
@@ -96,10 +129,11 @@ void print(const Options& options, const LayerBenchmark& benchmark, const Measur
 
 /// One rank's part. `memory`, of the program's CUDA device or null, is asked by rank 0 alone.
 void run_rank(const Options& options, Communicator& world, DeviceMemoryPeak* memory) {
-  const LayerBenchmark benchmark = benchmark_of(options);
+  LayerBenchmark benchmark = benchmark_of(options);
   validate(benchmark.config, world.size());
   const Device device = options.machine.usable_device(benchmark.config.dtype);
   RankContext context(world, device, {.allow_tf32 = options.machine.tf32});
+  if (options.plan == "tuned") benchmark.choose = tuned_chooser(options, context);
   if (options.suite == "switching") {
     std::vector<SwitchingCost> costs;
     {
@@ -165,8 +199,11 @@ void add_bench(CLI::App& app, Outcome&) {
   auto options = std::make_shared<Options>();
   add_layer_options(*command, options->layer);
   add_rank_options(*command, options->machine);
-  command->add_option("--plan", options->plan, "A plan such as 'r1 d2 linear', or all")
+  command->add_option("--plan", options->plan, "A plan such as 'r1 d2 linear', all, or tuned: what flexmoe tune found")
       ->capture_default_str();
+  command->add_option("--cache", options->cache,
+                      "With --plan tuned: the file; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of "
+                      "the user's caches");
   command->add_option("--backward-plan", options->backward_plan,
                       "Another plan of the same r for the backward pass");
   command

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -19,6 +18,7 @@
 #include "costmodel/plan_space.h"
 #include "runtime/environment.h"
 #include "runtime/local_cluster.h"
+#include "runtime/pinned_plans.h"
 
 // flexmoe explain --ranks 4 --tokens ... | --cluster azure_ndv4_a100 --nodes 32 --tokens ...
 // Says why a layer runs, or would run, with its plans: candidates, predictions, trials, what is illegal.
@@ -145,8 +145,8 @@ void choose(Explanation& e, TuningCache* cache, const CostModel& costs) {
                                        costs, may_run);
   using enum CacheSnapshot::Hit;
   e.chosen = tuned.plans;
-  if (const char* pinned = std::getenv("FLEX_PLAN"); pinned != nullptr && *pinned != '\0') {
-    e.chosen = parse_plan_pair(pinned);
+  if (const auto pinned = pinned_plans()) {
+    e.chosen = *pinned;
     e.why = "FLEX_PLAN pins it, whatever the cache says";
   } else if (tuned.forward_hit == kExact) {
     e.why = tuned.is_complete ? "the cache has a decision for this load, of a search that came to its end"

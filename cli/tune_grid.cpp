@@ -18,7 +18,10 @@ using Setter = std::function<void(LayerOptions&)>;
 template <class T>
 std::vector<Setter> setters(JsonObject& grid, const std::string& key, T LayerOptions::*field,
                             const JsonRange& range) {
-  if (!grid.contains(key)) return {};
+  if (!grid.contains(key)) {
+    static_cast<void>(grid.optional<T>(key));  // finish() is to know the key
+    return {};
+  }
   const bool is_list = grid.raw(key).is_array();
   const std::vector<T> values =
       is_list ? grid.required<std::vector<T>>(key, range) : std::vector{grid.required<T>(key, range)};

@@ -167,6 +167,7 @@ class Bench {
   }
   [[nodiscard]] std::int64_t max_over_ranks(std::int64_t mine) { return std::ranges::max(gathered(mine)); }
 
+  [[nodiscard]] LayerLoad load() const { return {workload(), result_.max_over_mean}; }
   /// The agreed workload of the last pass.
   [[nodiscard]] const Workload& workload() const { return layer_.forward_schedule().workload; }
 
@@ -326,6 +327,7 @@ std::vector<PlanMeasurement> benchmark_layer(const LayerBenchmark& benchmark, Ra
   static_cast<void>(bench.run_ns({}));  // the capacity decides which plans are legal
   const Workload workload = bench.workload();
   std::vector<PlanPair> plans = benchmark.plans;
+  if (benchmark.choose) plans = {benchmark.choose(bench.load())};
   if (plans.empty()) {
     for (const Plan& plan : PlanSpace(workload, context.cluster()).plans()) plans.push_back({plan, plan});
   }

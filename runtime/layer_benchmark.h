@@ -27,6 +27,7 @@ struct LayerBenchmark {
   std::int64_t top_k = 2;
   double capacity_factor = 1.0;
   std::vector<PlanPair> plans;  ///< empty: every legal plan, forward and backward alike
+  PlanChooser choose;           ///< if any, picks the one pair to time, once the load is known
   bool training = true;         ///< forward and backward; otherwise forward alone
   int warmup = 2;
   int repeats = 10;
