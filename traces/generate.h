@@ -2,14 +2,14 @@
 
 #include <cstdint>
 
-#include "traces/imbalance.h"
+#include "traces/imbalance_workload.h"
 #include "traces/routing_trace.h"
 
 namespace flex {
 
 /// A trace that nothing ran for.
 struct GenerateOptions {
-  Imbalance imbalance = Imbalance::kBalanced;
+  ImbalanceWorkload imbalance = ImbalanceWorkload::kBalanced;
   std::uint64_t seed = 0;
   std::int64_t num_steps = 1;
   bool backward = true;  ///< a backward record follows for each forward one, in the opposite order of layers

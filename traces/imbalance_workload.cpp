@@ -1,4 +1,4 @@
-#include "traces/imbalance.h"
+#include "traces/imbalance_workload.h"
 
 #include <algorithm>
 #include <array>
@@ -17,7 +17,7 @@ struct NamedImbalance {
   std::string_view name;
   std::string_view description;
 };
-constexpr std::array<NamedImbalance, kNumImbalances> kNames = {{
+constexpr std::array<NamedImbalance, kNumImbalanceWorkloads> kNames = {{
     {"W0", "balanced: every expert gets the same"},
     {"W1", "hot experts: an eighth of them, at random places, gets half of the choices"},
     {"W2", "hot rank: an eighth of the experts, all neighbours, gets half of the choices"},
@@ -139,59 +139,61 @@ std::vector<std::int64_t> drift_weights(const ImbalancePlace& place, std::int64_
 
 }  // namespace
 
-std::string_view name(Imbalance imbalance) { return kNames[static_cast<std::size_t>(imbalance)].name; }
+std::string_view name(ImbalanceWorkload imbalance) {
+  return kNames[static_cast<std::size_t>(imbalance)].name;
+}
 
-std::string_view description(Imbalance imbalance) {
+std::string_view description(ImbalanceWorkload imbalance) {
   return kNames[static_cast<std::size_t>(imbalance)].description;
 }
 
-std::optional<Imbalance> parse_imbalance(std::string_view text) {
+std::optional<ImbalanceWorkload> parse_imbalance_workload(std::string_view text) {
   const auto equal = [](char a, char b) {
     return std::tolower(static_cast<unsigned char>(a)) == std::tolower(static_cast<unsigned char>(b));
   };
-  for (int i = 0; i < kNumImbalances; ++i) {
-    const auto imbalance = static_cast<Imbalance>(i);
+  for (int i = 0; i < kNumImbalanceWorkloads; ++i) {
+    const auto imbalance = static_cast<ImbalanceWorkload>(i);
     if (std::ranges::equal(text, name(imbalance), equal)) return imbalance;
   }
   return std::nullopt;
 }
 
-std::vector<std::int64_t> expert_weights(Imbalance imbalance, const ImbalancePlace& place,
+std::vector<std::int64_t> expert_weights(ImbalanceWorkload imbalance, const ImbalancePlace& place,
                                          std::int64_t num_experts, std::int64_t top_k) {
   require(top_k >= 1 && top_k <= num_experts, "top_k is {}; with {} experts it is from 1 to {}", top_k,
           num_experts, num_experts);
   constexpr std::int64_t kBurstPeriod = 16;
   switch (imbalance) {
-    case Imbalance::kBalanced:
-    case Imbalance::kRaggedSources:
+    case ImbalanceWorkload::kBalanced:
+    case ImbalanceWorkload::kRaggedSources:
       break;
-    case Imbalance::kHotExperts:
+    case ImbalanceWorkload::kHotExperts:
       return hotspot_weights({.places = Places::kRandom}, place, num_experts, top_k);
-    case Imbalance::kHotRank:
+    case ImbalanceWorkload::kHotRank:
       return hotspot_weights({.places = Places::kNeighbours}, place, num_experts, top_k);
-    case Imbalance::kSpreadHot:
+    case ImbalanceWorkload::kSpreadHot:
       return hotspot_weights({.places = Places::kSpread}, place, num_experts, top_k);
-    case Imbalance::kZeroLoad:
+    case ImbalanceWorkload::kZeroLoad:
       return zero_weights(num_experts, top_k);
-    case Imbalance::kRotatingHotspot:
+    case ImbalanceWorkload::kRotatingHotspot:
       return hotspot_weights({.places = Places::kNeighbours, .first_eighth = place.step % 8}, place,
                              num_experts, top_k);
-    case Imbalance::kBurst:
+    case ImbalanceWorkload::kBurst:
       if ((place.step + random_of({.seed = place.seed}, 3).below(kBurstPeriod)) % kBurstPeriod != 0) break;
       return hotspot_weights({.experts = {1, 16}, .choices = {3, 4}}, place, num_experts, top_k);
-    case Imbalance::kDrift:
+    case ImbalanceWorkload::kDrift:
       return drift_weights(place, num_experts, top_k);
   }
   return std::vector<std::int64_t>(static_cast<std::size_t>(num_experts), kMeanWeight);
 }
 
-std::int64_t source_tokens(Imbalance imbalance, const ImbalancePlace& place, std::int64_t source,
+std::int64_t source_tokens(ImbalanceWorkload imbalance, const ImbalancePlace& place, std::int64_t source,
                            std::int64_t world, std::int64_t num_tokens) {
-  if (imbalance == Imbalance::kRaggedSources) {
+  if (imbalance == ImbalanceWorkload::kRaggedSources) {
     // From a quarter to all along the ranks, each at the middle of its part: T (1/4 + 3/4 (s + 1/2) / W).
     return num_tokens * (2 * world + 3 * (2 * source + 1)) / (8 * world);
   }
-  if (imbalance == Imbalance::kZeroLoad) {
+  if (imbalance == ImbalanceWorkload::kZeroLoad) {
     const bool is_idle = source >= world - world / 4 || place.step % 8 == 7;
     return is_idle ? 0 : num_tokens;
   }
