@@ -18,6 +18,7 @@ flex_require(nlohmann_json nlohmann-json3-dev)
 flex_require(Eigen3 libeigen3-dev NO_MODULE)
 flex_require(CLI11 libcli11-dev)
 flex_require(SQLite3 libsqlite3-dev 3.37)  # STRICT tables
+flex_require(ZLIB zlib1g-dev)
 if(FLEX_BUILD_TESTS)
   flex_require(GTest libgmock-dev)
 endif()

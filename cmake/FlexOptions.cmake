@@ -88,6 +88,14 @@ if(FLEX_SANITIZE)
   add_link_options(-fsanitize=${FLEX_SANITIZE})
 endif()
 
+# FLEX_FUZZ compiles everything so that libFuzzer sees which branches an input takes.
+if(FLEX_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "FLEX_FUZZ=ON needs libFuzzer, which comes with Clang: use -DCMAKE_CXX_COMPILER=clang++.")
+  endif()
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>")
+endif()
+
 # A compiler cache that knows the tree's folder serves other clones and build folders too.
 find_program(FLEX_CCACHE ccache)
 mark_as_advanced(FLEX_CCACHE)
