@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "base/philox.h"
-#include "costmodel/parameter_scaling.h"
 #include "tuner/pass_simulator.h"
 
 namespace flex {
@@ -13,45 +12,24 @@ namespace {
 /// In standard deviations: what is further off shows that the belief was too narrow.
 constexpr double kLargestSurprise = 3;
 
-/// The model with each parameter in turn one sigma larger and smaller.
-std::vector<CostModel> neighbours_of(const CostModel& costs, const Cluster& cluster, double sigma) {
-  std::vector<CostModel> models;
-  std::vector<double> factors(num_scalable(costs.parameters()), 1.0);
-  for (double& factor : factors) {
-    for (const double sign : {1.0, -1.0}) {
-      factor = std::exp(sign * sigma);
-      const CostParameters changed = scaled(costs.parameters(), factors);
-      models.emplace_back(cluster, changed, costs.table());
-    }
-    factor = 1;
-  }
-  return models;
-}
-
 }  // namespace
 
 DurationBelief::DurationBelief(const SearchProblem& problem, const CostModel& costs,
                                const ModelErrors& errors) {
-  const std::vector<CostModel> neighbours = neighbours_of(costs, problem.cluster, errors.parameter);
-  const auto num_parameters = static_cast<Eigen::Index>(neighbours.size() / 2);
+  const ModelNeighbourhood neighbourhood(problem.cluster, costs, errors);
   mean_.resize(problem.num_candidates());
-  Eigen::MatrixXd sensitivity(mean_.size(), num_parameters);  // to one sigma
+  Eigen::MatrixXd sensitivity(mean_.size(), neighbourhood.num_parameters());  // to one sigma
   Eigen::VectorXd own_variance(mean_.size());
   PassSimulator simulator(problem.workload, problem.cluster);
   Eigen::Index candidate = 0;
   for (const Plan& plan : problem.plans) {
     for (const Pass pass : passes_of(problem.passes)) {
       simulator.prepare(plan, pass);
-      mean_[candidate] = std::log(simulator.duration_us(costs));
-      own_variance[candidate] = errors.candidate * errors.candidate;
-      for (Eigen::Index i = 0; i < num_parameters; ++i) {
-        const auto at = static_cast<std::size_t>(2 * i);
-        const double up = std::log(simulator.duration_us(neighbours[at])) - mean_[candidate];
-        const double down = std::log(simulator.duration_us(neighbours[at + 1])) - mean_[candidate];
-        sensitivity(candidate, i) = (up - down) / 2;
-        const double bend = (up + down) / 2;
-        own_variance[candidate] += bend * bend;
-      }
+      const double duration_us = simulator.duration_us(costs);
+      const ModelNeighbourhood::Slopes slopes = neighbourhood.slopes(simulator, duration_us);
+      mean_[candidate] = std::log(duration_us);
+      sensitivity.row(candidate) = slopes.per_sigma;
+      own_variance[candidate] = slopes.own_variance;
       ++candidate;
     }
   }

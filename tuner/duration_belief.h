@@ -4,16 +4,11 @@
 #include <vector>
 
 #include "costmodel/cost_model.h"
+#include "tuner/model_neighbourhood.h"
 #include "tuner/search.h"
 
 /// Private to model-guided search.
 namespace flex {
-
-/// How far a model may be off, each as the sigma of a logarithm.
-struct ModelErrors {
-  double parameter = 0.15;  ///< of every cost parameter, independently
-  double candidate = 0.02;  ///< of each plan and pass by itself: what no parameter explains
-};
 
 /// What is known of the logarithms of the durations (in microseconds) of a problem's candidates: a normal
 /// distribution over all of them together. Candidate `plan * num_passes + pass`, by the places of the plan
@@ -21,15 +16,12 @@ struct ModelErrors {
 class DurationBelief {
  public:
   /// What a model says, and how its errors go together: a parameter that is off moves all plans that it
-  /// matters for. Sensitivities are differences over one sigma in either direction; where the two directions
-  /// disagree, as where another stream becomes the longer one, half the disagreement is error of the
-  /// candidate itself.
+  /// matters for.
   DurationBelief(const SearchProblem& problem, const CostModel& costs, const ModelErrors& errors);
 
   /// Takes a duration into account that was observed with a relative spread. One that is more than three
   /// standard deviations off widens the belief in all candidates first: the model is worse than it was taken
-  /// for. @source conditioning of a normal
-  /// distribution (Kalman's update of one scalar observation)
+  /// for. @source conditioning of a normal distribution (Kalman's update of one scalar observation)
   void observe(std::size_t candidate, double duration_us, double relative_spread);
 
   [[nodiscard]] std::size_t size() const { return static_cast<std::size_t>(mean_.size()); }
