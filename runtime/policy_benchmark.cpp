@@ -90,7 +90,7 @@ class Contender {
     std::ranges::sort(run_.plans, [](const PolicyRun::Use& a, const PolicyRun::Use& b) {
       return a.iterations != b.iterations ? a.iterations > b.iterations : a.plans < b.plans;
     });
-    run_.num_explored = entry_.num_explored ? entry_.num_explored(*policy_) : 0;
+    if (entry_.num_explored) run_.num_explored = entry_.num_explored(*policy_);
     run_.disagreed = adaptive_.disagreed();
     return run_;
   }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,7 @@ struct ComparedPolicy {
   std::string name;
   /// Called once on every rank; the policies that it makes are in the same state.
   std::function<std::unique_ptr<PlanPolicy>()> make;
-  /// Iterations in which it tried plans, asked at the end; null: it never does.
+  /// Iterations in which it tried plans, asked at the end; null: it does not tell.
   std::function<std::int64_t(const PlanPolicy&)> num_explored;
 };
 
@@ -43,7 +44,7 @@ struct PolicyRun {
   double total_us = 0;
   std::vector<Use> plans;         ///< the most used first
   std::int64_t num_changes = 0;   ///< iterations whose plans were not those of the one before
-  std::int64_t num_explored = 0;  ///< see ComparedPolicy
+  std::optional<std::int64_t> num_explored;  ///< see ComparedPolicy
   bool disagreed = false;         ///< see AdaptiveLayer
 };
 

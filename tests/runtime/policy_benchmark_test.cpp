@@ -60,7 +60,7 @@ TEST(PolicyBenchmark, RunsEachPolicyOnTheSameDriftingTokens) {
     EXPECT_EQ(first.plans[0].plans, kOne);
     EXPECT_EQ(first.plans[0].iterations, 10);
     EXPECT_EQ(first.num_changes, 0);
-    EXPECT_EQ(first.num_explored, 0);
+    EXPECT_EQ(first.num_explored, std::nullopt);
     EXPECT_EQ(second.name, "turning");
     ASSERT_EQ(second.plans.size(), 2);
     EXPECT_EQ(second.plans[0].plans, kOne);
