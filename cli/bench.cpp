@@ -13,6 +13,7 @@
 #include "cli/layer_options.h"
 #include "cli/memory_table.h"
 #include "cli/plan_table.h"
+#include "cli/policy_bench.h"
 #include "cli/progress.h"
 #include "cli/rank_options.h"
 #include "cli/suite_table.h"
@@ -30,13 +31,14 @@
 
 // flexmoe bench --ranks 4 --ranks-per-node 2 --plan all ...
 // mpirun -n 4 flexmoe bench --launcher mpi ...
-// Times one layer under one plan or all of them.
+// Times one layer under one plan or all of them, or with plans that policies choose (--policy).
 namespace flex::cli {
 namespace {
 
 struct Options {
   LayerOptions layer;
   RankOptions machine;
+  PolicyBenchOptions policy;
   std::string plan = "all";
   std::string backward_plan;
   std::string cache = default_cache_path().string();
@@ -184,6 +186,9 @@ void run_memory(const Options& options) {
 
 void run(const Options& asked) {
   if (asked.suite == kMemorySuite) return run_memory(asked);
+  if (!asked.policy.policies.empty()) {
+    return run_policy_bench(asked.policy, asked.layer, asked.machine, asked.json);
+  }
   Options options = asked;
   if (!options.suite.empty()) options.machine.ranks = 1;  // a suite is of one rank
   std::optional<DeviceMemoryPeak> memory;                 // of what the ranks are about to take
@@ -199,6 +204,7 @@ void add_bench(CLI::App& app, Outcome&) {
   auto options = std::make_shared<Options>();
   add_layer_options(*command, options->layer);
   add_rank_options(*command, options->machine);
+  add_policy_bench_options(*command, options->policy);
   command->add_option("--plan", options->plan, "A plan such as 'r1 d2 linear', all, or tuned: what flexmoe tune found")
       ->capture_default_str();
   command->add_option("--cache", options->cache,

@@ -12,6 +12,7 @@
 #include "profiler/stream_timer.h"
 #include "runtime/layer_check.h"
 #include "runtime/random_tensor.h"
+#include "runtime/routed_tokens.h"
 
 namespace flex {
 namespace {
@@ -80,31 +81,17 @@ void draw_experts(Imbalance imbalance, std::int64_t num_experts, PhiloxStream& r
   }
 }
 
-// Tokens that the gate sends where `imbalance` wants them: each is a sum of its experts' gate rows, the first
-// the largest.
-Tensor routed_tokens(const LayerBenchmark& benchmark, ConstTensorView gate_weight, Device device,
-                     std::uint64_t stream) {
-  const std::int64_t m = benchmark.config.model_dim;
-  const std::int64_t num_experts = benchmark.config.num_experts;
-  Tensor weight(gate_weight.dtype, gate_weight.shape);
-  copy_blocking(weight, gate_weight);
+// Tokens that the gate sends where `imbalance` wants them.
+Tensor imbalanced_tokens(const LayerBenchmark& benchmark, ConstTensorView gate_weight, Device device,
+                         std::uint64_t stream) {
   PhiloxStream random(benchmark.seed, stream);
+  std::vector<std::int64_t> choices;
   std::vector<std::int64_t> chosen(static_cast<std::size_t>(benchmark.top_k));
-  std::vector<double> token(static_cast<std::size_t>(m));
-  Tensor host(benchmark.config.dtype, {benchmark.num_tokens, m});
-  constexpr double kNoise = 0.1;
   for (std::int64_t t = 0; t < benchmark.num_tokens; ++t) {
-    draw_experts(benchmark.imbalance, num_experts, random, chosen);
-    for (double& value : token) value = kNoise * (2 * random.uniform() - 1);
-    double scale = 12;  // far above what another row's direction gives by chance
-    for (const std::int64_t expert : chosen) {
-      for (std::int64_t c = 0; c < m; ++c)
-        token[static_cast<std::size_t>(c)] += scale * host_element(weight, expert * m + c);
-      scale *= 0.9;
-    }
-    for (std::int64_t c = 0; c < m; ++c)
-      set_host_element(host, t * m + c, token[static_cast<std::size_t>(c)]);
+    draw_experts(benchmark.imbalance, benchmark.config.num_experts, random, chosen);
+    choices.insert(choices.end(), chosen.begin(), chosen.end());
   }
+  const Tensor host = routed_tokens(choices, benchmark.top_k, gate_weight, benchmark.config.dtype, random);
   Tensor tokens(host.dtype(), host.shape(), device);
   copy_blocking(tokens, host);
   return tokens;
@@ -196,8 +183,8 @@ class Bench {
   };
   [[nodiscard]] Tensor tokens(std::uint64_t stream) {
     if (benchmark_.imbalance == Imbalance::kNone) return random(stream);
-    return routed_tokens(benchmark_, layer_.parameters().at("gate.wg.weight").value, context_.device(),
-                         stream);
+    return imbalanced_tokens(benchmark_, layer_.parameters().at("gate.wg.weight").value, context_.device(),
+                             stream);
   }
   [[nodiscard]] Tensor random(std::uint64_t stream) const {
     constexpr std::uint64_t kStreamsPerRank = 64;

@@ -1,0 +1,139 @@
+#include "cli/policy_bench.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "cli/progress.h"
+#include "cli/table.h"
+#include "costmodel/cost_model.h"
+#include "runtime/local_cluster.h"
+#include "runtime/policy_benchmark.h"
+#include "tuner/online_policy.h"
+#include "tuner/policy.h"
+
+namespace flex::cli {
+namespace {
+
+/// `costs`, of `cluster`, must live as long as the policies that are made.
+ComparedPolicy compared(const PolicySpec& spec, const Cluster& cluster, const CostModel& costs) {
+  ComparedPolicy policy{.name = to_string(spec), .make = [spec, cluster, &costs] {
+                          return make_policy(spec, {.cluster = cluster, .costs = &costs});
+                        }};
+  if (spec.kind == PolicyKind::kOnline) {
+    policy.num_explored = [](const PlanPolicy& made) {
+      return dynamic_cast<const OnlinePolicy&>(made).statistics().explored_iterations;
+    };
+  }
+  return policy;
+}
+
+std::string plans_text(const PolicyRun& run) {
+  constexpr std::size_t kMostShown = 3;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(run.plans.size(), kMostShown); ++i) {
+    text +=
+        fmt::format("{}{} ({})", i == 0 ? "" : ", ", to_string(run.plans[i].plans), run.plans[i].iterations);
+  }
+  if (run.plans.size() > kMostShown) text += fmt::format(", {} more", run.plans.size() - kMostShown);
+  return text;
+}
+
+nlohmann::ordered_json json_of(const PolicyRun& run) {
+  nlohmann::ordered_json json = {
+      {"policy", run.name}, {"total_us", run.total_us}, {"plan_changes", run.num_changes}};
+  if (run.num_explored) json["explored_iterations"] = *run.num_explored;
+  for (const PolicyRun::Use& use : run.plans) {
+    json["plans"].push_back({{"forward", to_string(use.plans.forward)},
+                             {"backward", to_string(use.plans.backward)},
+                             {"iterations", use.iterations}});
+  }
+  return json;
+}
+
+/// The job and its result, for rank 0 to print.
+struct Compared {
+  int world = 1;
+  std::string ranks_text;
+  PolicyComparison comparison;
+};
+
+void print_table(const PolicyBenchOptions& options, const LayerOptions& layer, const Compared& compared) {
+  const PolicyComparison& comparison = compared.comparison;
+  const double best_us = std::ranges::min(comparison.runs, {}, &PolicyRun::total_us).total_us;
+  Table table({{"policy", Align::kLeft},
+               {"total"},
+               {"over the best"},
+               {"explored"},
+               {"changes"},
+               {"plans (iterations)", Align::kLeft}});
+  for (const PolicyRun& run : comparison.runs) {
+    table.add({run.name, format_us(run.total_us), fmt::format("{:.1f}%", 100 * (run.total_us / best_us - 1)),
+               run.num_explored ? fmt::format("{}", *run.num_explored) : "-",
+               fmt::format("{}", run.num_changes), plans_text(run)});
+  }
+  fmt::print("{}\n{}, {} training iterations of each policy in turns, dropless, capacity {} to {}\n\n{}",
+             layer.text(), compared.ranks_text, options.iterations, comparison.least_capacity,
+             comparison.largest_capacity, table.text());
+}
+
+void print(const PolicyBenchOptions& options, const LayerOptions& layer, const Compared& compared,
+           bool as_json) {
+  if (!as_json) return print_table(options, layer, compared);
+  nlohmann::ordered_json json = layer.json();
+  json.update({{"ranks", compared.world},
+               {"communicator", compared.ranks_text},
+               {"iterations", options.iterations},
+               {"drift", options.drift},
+               {"least_capacity", compared.comparison.least_capacity},
+               {"largest_capacity", compared.comparison.largest_capacity}});
+  for (const PolicyRun& run : compared.comparison.runs) json["policies"].push_back(json_of(run));
+  fmt::print("{}\n", json.dump(2));
+}
+
+}  // namespace
+
+void add_policy_bench_options(CLI::App& command, PolicyBenchOptions& options) {
+  command
+      .add_option("--policy", options.policies,
+                  "Policies that choose the plans of one training run each, compared with each other: "
+                  "'static:PLAN', dictionary, model, online; separated by commas")
+      ->delimiter(',');
+  command.add_option("--iterations", options.iterations, "With --policy: training iterations")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      .add_option("--drift", options.drift,
+                  "With --policy: by what factor the needed capacity grows, and falls again")
+      ->capture_default_str();
+}
+
+void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& asked,
+                      const RankOptions& machine, bool json) {
+  LayerOptions layer = asked;
+  layer.capacity_factor = 0;  // dropless: the capacity follows the routing
+  std::vector<PolicySpec> specs;
+  for (const std::string& text : options.policies) specs.push_back(parse_policy(text));
+  const PolicyBenchmark benchmark{.config = layer.config(),
+                                  .num_tokens = layer.tokens,
+                                  .top_k = layer.top_k,
+                                  .iterations = options.iterations,
+                                  .drift = options.drift};
+  machine.run("bench", [&](Communicator& world) {
+    RankContext context(world, machine.usable_device(benchmark.config.dtype), {.allow_tf32 = machine.tf32});
+    const Cluster cluster = local_cluster(world.counters().topology(), context.device());
+    const CostModel costs = cost_model_of(cluster);
+    std::vector<ComparedPolicy> policies;
+    for (const PolicySpec& spec : specs) policies.push_back(compared(spec, cluster, costs));
+    Compared result{.world = world.size(), .ranks_text = world.description()};
+    {
+      Progress progress("bench");
+      result.comparison = compare_policies(benchmark, policies, context,
+                                           [&](int done, int total) { progress.update(done, total); });
+    }
+    if (world.rank() == 0) print(options, layer, result, json);
+  });
+}
+
+}  // namespace flex::cli

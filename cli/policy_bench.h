@@ -1,0 +1,26 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/layer_options.h"
+#include "cli/rank_options.h"
+
+namespace flex::cli {
+
+/// flexmoe bench --policy P[,P...]: the real layer under plans that policies choose, with routing that
+/// drifts.
+struct PolicyBenchOptions {
+  std::vector<std::string> policies;  ///< as parse_policy() reads them; empty: not asked for
+  int iterations = 200;
+  double drift = 2;
+};
+
+void add_policy_bench_options(CLI::App& command, PolicyBenchOptions& options);
+
+/// Runs the policies side by side and prints a table, or JSON. @throws InputError.
+void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& layer,
+                      const RankOptions& machine, bool json);
+
+}  // namespace flex::cli
