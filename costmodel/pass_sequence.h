@@ -29,10 +29,11 @@ struct LayerStack {
 /// much.
 class PassSequence {
  public:
-  /// `counts`: (num_layers, W, E) choices as SimulatedPass has them, or empty. Must live as long as passes().
+  /// `counts`: (num_layers, W, E) choices as SimulatedPass has them, or empty; so is `usual_count`. Must live as long as passes().
   /// @throws InputError as build_schedule(), for less than one layer, or for counts that are not of that
   /// shape.
-  void build(const LayerStack& stack, std::span<const std::int64_t> counts = {});
+  void build(const LayerStack& stack, std::span<const std::int64_t> counts = {},
+             std::int64_t usual_count = 0);
 
   /// Valid until the next build().
   [[nodiscard]] std::span<const SimulatedPass> passes() const { return passes_; }

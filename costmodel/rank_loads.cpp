@@ -16,9 +16,12 @@ bool is_expert_product(const Operation& operation) {
 
 }  // namespace
 
-void RankLoads::bind(const Schedule& schedule, std::span<const std::int64_t> counts) {
+void RankLoads::bind(const Schedule& schedule, std::span<const std::int64_t> counts,
+                     std::int64_t usual_count) {
+  require(usual_count >= 0, "the usual count is {}; it is zero or more", usual_count);
   schedule_ = &schedule;
   counts_ = counts;
+  usual_count_ = usual_count;
   shape_ = plan_shape(schedule.workload, schedule.plan);
   if (counts.empty()) return;
   check_counts();
@@ -52,8 +55,9 @@ void RankLoads::check_counts() const {
 
 RankLoad RankLoads::of(int rank, const Operation& operation) {
   const Workload& w = schedule_->workload;
-  if (counts_.empty()) return {.rank = rank, .num_tokens = w.num_tokens};
-  RankLoad load{.rank = rank, .num_tokens = tokens_[static_cast<std::size_t>(rank)]};
+  RankLoad load{.rank = rank, .num_tokens = w.num_tokens};
+  if (!counts_.empty()) load.num_tokens = tokens_[static_cast<std::size_t>(rank)];
+  if (counts_.empty() && usual_count_ == 0) return load;
   if (schedule_->plan.expert_kernel == ExpertKernel::kCounted && is_expert_product(operation)) {
     count_expert_rows(rank, operation);
     load.expert_rows = expert_rows_;
@@ -61,21 +65,28 @@ RankLoad RankLoads::of(int rank, const Operation& operation) {
   return load;
 }
 
+std::int64_t RankLoads::largest_count(int rank, std::int64_t e) const {
+  const Workload& w = schedule_->workload;
+  if (counts_.empty()) return e == 0 ? w.capacity : usual_count_;
+  if (schedule_->plan.parallel_degree == 0) return counts_[static_cast<std::size_t>(rank * w.num_experts + e)];
+  const std::int64_t shards = w.shards();
+  const std::int64_t first = shards > 1 ? rank / shards : rank * shape_.experts;
+  return largest_count_[static_cast<std::size_t>(first + e)];
+}
+
 void RankLoads::count_expert_rows(int rank, const Operation& operation) {
   const Workload& w = schedule_->workload;
-  const std::int64_t shards = w.shards();
   const bool local = schedule_->plan.parallel_degree == 0;
-  const std::int64_t first = local ? 0 : (shards > 1 ? rank / shards : rank * shape_.experts);
-  const std::int64_t part_begin = local ? 0 : rank % shards % shape_.parts * shape_.part_slots;
+  // Ranks that are alike are all like the first of an expert: the one that has the most.
+  const std::int64_t slice = counts_.empty() ? 0 : rank % w.shards();
+  const std::int64_t part_begin = local ? 0 : slice % shape_.parts * shape_.part_slots;
   // Products into gradients of weights run over the whole part at once, the others over a chunk of it.
   const bool whole = operation.size.slots == 0;
   const std::int64_t begin = whole ? 0 : operation.size.slot_begin;
   const std::int64_t slots = whole ? shape_.part_slots : operation.size.slots;
   expert_rows_.resize(static_cast<std::size_t>(shape_.experts));
   for (std::int64_t e = 0; e < shape_.experts; ++e) {
-    const std::int64_t count = local ? counts_[static_cast<std::size_t>(rank * w.num_experts + e)]
-                                     : largest_count_[static_cast<std::size_t>(first + e)];
-    const std::int64_t reached = std::min(count, w.capacity) - part_begin - begin;
+    const std::int64_t reached = std::min(largest_count(rank, e), w.capacity) - part_begin - begin;
     expert_rows_[static_cast<std::size_t>(e)] = shape_.sources * std::clamp<std::int64_t>(reached, 0, slots);
   }
 }

@@ -124,7 +124,7 @@ void Simulator::Impl::ask(std::span<const SimulatedPass> passes, const Operation
   result.costs.resize(static_cast<std::size_t>(result.num_ranks) * result.operations.size());
   std::size_t first = 0;
   for (const SimulatedPass& pass : passes) {
-    loads.bind(*pass.schedule, pass.counts);
+    loads.bind(*pass.schedule, pass.counts, pass.usual_count);
     ask_pass(pass, first, costs);
     first += pass.schedule->operations.size();
   }

@@ -12,6 +12,9 @@ struct SimulatedPass {
   const Schedule* schedule = nullptr;
   /// (W, E) choices by source rank and expert, before drops; empty: all ranks are alike.
   std::span<const std::int64_t> counts{};
+  /// Without counts, for counted experts: choices that one source rank has for each expert of a rank but the
+  /// first, which has the whole capacity. 0: all have.
+  std::int64_t usual_count = 0;
 };
 
 struct SimulationSettings {

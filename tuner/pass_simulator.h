@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+
 #include "costmodel/cluster.h"
 #include "costmodel/cost_model.h"
 #include "costmodel/pass_sequence.h"
@@ -8,7 +11,11 @@
 /// Private to the tuner.
 namespace flex {
 
-/// Simulates single passes of one layer, with even routing. Its memory is used again.
+/// Simulates single passes of one layer. Its memory is used again.
+///
+/// Routing is even but for what the capacity says: in dropless mode one expert of a rank has as many choices
+/// from each source rank as the capacity, and the others share the rest, so that counted experts compute less
+/// than padded ones.
 class PassSimulator {
  public:
   /// `workload.pass` does not matter.
@@ -22,7 +29,7 @@ class PassSimulator {
   void prepare(const Plan& plan, Pass pass) {
     stack_.forward = stack_.backward = plan;
     stack_.passes = pass == Pass::kForward ? Passes::kForward : Passes::kBackward;
-    sequence_.build(stack_);
+    sequence_.build(stack_, {}, usual_count(stack_.workload));
   }
   /// What is prepared takes so long with `costs`.
   [[nodiscard]] double duration_us(const CostModel& costs) {
@@ -30,6 +37,11 @@ class PassSimulator {
   }
 
  private:
+  static std::int64_t usual_count(const Workload& w) {
+    if (!w.dropless || w.num_experts == 1) return 0;
+    return std::max<std::int64_t>(0, w.num_tokens * w.top_k - w.capacity) / (w.num_experts - 1);
+  }
+
   LayerStack stack_;
   PassSequence sequence_;
   Simulator simulator_;

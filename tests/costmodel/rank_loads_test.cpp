@@ -44,6 +44,22 @@ TEST(RankLoads, WithoutCountsAllRanksAreAlike) {
   }
 }
 
+// Two ranks with two experts each, capacity 4 in two chunks of 2: one expert of each has 4 choices from each
+// source, the other 1.
+TEST(RankLoads, AUsualCountIsOfAllExpertsButOne) {
+  const Workload workload{.world = 2, .num_experts = 4, .num_tokens = 7, .capacity = 4, .dropless = true};
+  const Cluster cluster{.nodes = 1, .ranks_per_node = 2};
+  const Schedule schedule = build_schedule(Part::kExpert, workload, parse_plan("r1 d2 counted"), cluster);
+  const std::vector<Operation> products = products_of(schedule);
+  RankLoads loads;
+  loads.bind(schedule, {}, 1);
+  for (int rank = 0; rank < 2; ++rank) {
+    EXPECT_THAT(rows_of(loads, rank, products[0]), ElementsAre(4, 2));
+    EXPECT_THAT(rows_of(loads, rank, products[1]), ElementsAre(4, 0));
+    EXPECT_EQ(loads.of(rank, products[0]).num_tokens, 7);
+  }
+}
+
 // Two ranks with two experts each, capacity 4 in two chunks of 2. The largest counts are 3, 1, 4 and 0.
 TEST(RankLoads, CountedExpertsComputeTheSlotsThatAnySourceReaches) {
   const Workload workload{.world = 2, .num_experts = 4, .num_tokens = 6, .capacity = 4, .dropless = true};

@@ -53,6 +53,19 @@ TEST(Evaluation, RefusesWhatIsNoDuration) {
   EXPECT_THROW((void)evaluation_of({}, EvaluationSource::kMeasured), InputError);
 }
 
+// Four times the mean: what experts that are not the fullest leave free costs padded ones only.
+TEST(SimulatedEvaluator, CountedExpertsSaveWhatTheCapacityLeavesFree) {
+  SearchProblem problem = on_ndv4(1, 32, Passes::kBoth, true);
+  const CostModel costs = cost_model_of(problem.cluster);
+  const auto us = [&](const char* plan) {
+    SimulatedEvaluator evaluator(problem.workload, problem.cluster, costs);
+    return evaluator.truth_us(parse_plan(plan), Pass::kForward);
+  };
+  EXPECT_NEAR(us("r1 counted") / us("r1"), 1, 0.05);  // all have as many
+  problem.workload.capacity *= 4;
+  EXPECT_LT(us("r1 counted"), 0.8 * us("r1"));
+}
+
 TEST(SimulatedEvaluator, WithoutNoiseSaysWhatPredictionsSay) {
   const SearchProblem problem = on_ndv4(2, 8);
   const CostModel costs = cost_model_of(problem.cluster);
