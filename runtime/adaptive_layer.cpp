@@ -34,12 +34,12 @@ AdaptiveLayer::AdaptiveLayer(MoeLayer& layer, PlanPolicy& policy, std::int64_t i
       words_(kNumWords * static_cast<std::size_t>(context.size())) {}
 
 template <class Call>
-auto AdaptiveLayer::guarded(Call&& call) {
+auto AdaptiveLayer::guarded(const char* what, Call&& call) {
   try {
     return std::forward<Call>(call)();
   } catch (const std::exception& error) {
     context_.abort(
-        fmt::format("rank {} failed: the policy of layer {}: {}", context_.rank(), index_, error.what()));
+        fmt::format("rank {} failed: {} of layer {}: {}", context_.rank(), what, index_, error.what()));
     throw;
   }
 }
@@ -52,7 +52,7 @@ ForwardResult AdaptiveLayer::forward(ConstTensorView x, TensorView y, const Forw
   adapted.plans = {};
   adapted.choose = disagreed_ ? nullptr : &chooser_;
   // What the policy made of the durations is compared, too, wherever the layer compares calls.
-  adapted.chooser_state = adapts ? guarded([&] { return policy_.state_hash(); }) : 0;
+  adapted.chooser_state = adapts ? guarded("the policy", [&] { return policy_.state_hash(); }) : 0;
   if (adapts) forward_timer_.start(stream);
   ForwardResult result = layer_.forward(x, y, adapted, stream);
   if (adapts) forward_timer_.stop(stream);
@@ -77,10 +77,10 @@ PassDurations AdaptiveLayer::own_durations_blocking() const {
 }
 
 void AdaptiveLayer::feed_back_blocking() {
-  const PassDurations own = own_durations_blocking();
+  const PassDurations own = guarded("the last pass", [&] { return own_durations_blocking(); });
   const std::array<std::int64_t, kNumWords> mine = {
-      std::bit_cast<std::int64_t>(guarded([&] { return policy_.state_hash(); })), own.forward_ns,
-      own.backward_ns};
+      std::bit_cast<std::int64_t>(guarded("the policy", [&] { return policy_.state_hash(); })),
+      own.forward_ns, own.backward_ns};
   context_.control().gather_host_blocking(mine, words_);
   PassDurations slowest;
   for (std::size_t i = 0; i < words_.size(); i += kNumWords) {
@@ -89,7 +89,7 @@ void AdaptiveLayer::feed_back_blocking() {
     slowest.backward_ns = std::max(slowest.backward_ns, words_[i + kBackwardNs]);
   }
   if (!last_) return;
-  guarded([&] { policy_.observe(index_, last_->load, last_->plans, slowest); });
+  guarded("the policy", [&] { policy_.observe(index_, last_->load, last_->plans, slowest); });
   last_.reset();
 }
 
@@ -105,7 +105,7 @@ void AdaptiveLayer::fall_back() {
 
 PlanPair AdaptiveLayer::choose(const LayerLoad& load) {
   load_ = load;
-  if (!pinned_) return guarded([&] { return policy_.choose(index_, load); });
+  if (!pinned_) return guarded("the policy", [&] { return policy_.choose(index_, load); });
   for (const Plan& plan : {pinned_->forward, pinned_->backward}) {
     if (is_legal(plan, load.workload, context_.cluster())) continue;
     fail("FLEX_PLAN: plan '{}' cannot run with capacity {}: {}", to_string(plan), load.workload.capacity,

@@ -59,9 +59,9 @@ class AdaptiveLayer {
   [[nodiscard]] PassDurations own_durations_blocking() const;
   [[nodiscard]] PlanPair choose(const LayerLoad& load);
   void fall_back();
-  /// Calls the policy. If it throws, peers must not wait for this rank.
+  /// Calls the policy, or waits for the last pass. If that throws, peers must not wait for this rank.
   template <class Call>
-  auto guarded(Call&& call);
+  auto guarded(const char* what, Call&& call);
 
   MoeLayer& layer_;
   PlanPolicy& policy_;
