@@ -120,8 +120,7 @@ TraceTrailer TraceWriter::close() {
   pushed_.fetch_or(kEnd, std::memory_order_release);
   pushed_.notify_one();
   thread_.join();
-  require<FileError>(!failure_, "{}: {} record(s) were not written: {}", name_, num_dropped(),
-                     failure_.value_or(""));
+  require<FileError>(!failure_, "{}: not all records were written: {}", name_, failure_.value_or(""));
   return output_.close(num_dropped());
 }
 
