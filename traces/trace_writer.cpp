@@ -120,8 +120,14 @@ TraceTrailer TraceWriter::close() {
   pushed_.fetch_or(kEnd, std::memory_order_release);
   pushed_.notify_one();
   thread_.join();
-  require<FileError>(!failure_, "{}: not all records were written: {}", name_, failure_.value_or(""));
-  return output_.close(num_dropped());
+  if (!failure_) {
+    try {
+      return output_.close(num_dropped());
+    } catch (const std::exception& error) {
+      failure_ = error.what();
+    }
+  }
+  fail<FileError>("{}: not all records were written: {}", name_, *failure_);
 }
 
 }  // namespace flex

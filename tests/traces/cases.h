@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/philox.h"
@@ -101,9 +102,14 @@ inline std::vector<TraceRecord> small_records() {
 inline void add_random_row(std::int32_t source, std::int64_t num_tokens, std::int64_t num_experts,
                            std::int64_t top_k, PhiloxStream& random, SparseCounts& counts) {
   std::vector<std::int64_t> choices(static_cast<std::size_t>(num_experts));
+  std::vector<std::int64_t> taken(static_cast<std::size_t>(num_experts), -1);  // by which token last
   for (std::int64_t token = 0; token < num_tokens; ++token) {
-    const std::int64_t first = random.below(num_experts);
-    for (std::int64_t j = 0; j < top_k; ++j) ++choices[static_cast<std::size_t>((first + j) % num_experts)];
+    for (std::int64_t j = 0; j < top_k;) {
+      const auto expert = static_cast<std::size_t>(random.below(num_experts));
+      if (std::exchange(taken[expert], token) == token) continue;
+      ++choices[expert];
+      ++j;
+    }
   }
   if (num_tokens == 0) return;
   counts.begin_row(source);

@@ -120,7 +120,7 @@ TEST(TraceReader, CountsAreNamedByTheirPlace) {
   EXPECT_EQ(record_error("[3,1,1]", "3"), "trace:2: counts[1]: is 3; it must be an array");
   EXPECT_EQ(record_error("[3,1,1]", "[3,1 1]"),
             "trace:2: counts[1][1]: 1 after it, where ',' or ']' must come");
-  EXPECT_EQ(record_error("[[0", "{[0"), "trace:2: counts: { where '[' must come");
+  EXPECT_EQ(record_error("[[0", "{[0"), "trace:2: counts: \"{[0\" where '[' must come");
   EXPECT_EQ(record_error("_capacity\":2", "_capacity\":3"),
             "trace:2: needed_capacity: is 3; the largest of the counts is 2");
   EXPECT_EQ(record_error("\"needed_capacity\":2,", ""), "trace:2: needed_capacity: is missing");
@@ -129,9 +129,10 @@ TEST(TraceReader, CountsAreNamedByTheirPlace) {
 
 TEST(TraceReader, LinesThatAreNoRecordAreNamed) {
   EXPECT_EQ(next_error("\n"), "trace:3: the end of the line where '{' must come");
-  EXPECT_EQ(next_error("[]\n"), "trace:3: [ where '{' must come");
-  EXPECT_EQ(next_error("{}\n"), "trace:3: is } ; it must be a string");
-  EXPECT_EQ(next_error(replaced(kRecord, "]]}", "]]} {}")), "trace:3: { after the record; a line holds one");
+  EXPECT_EQ(next_error("[]\n"), "trace:3: \"[\" where '{' must come");
+  EXPECT_EQ(next_error("{}\n"), "trace:3: is \"}\"; it must be a string");
+  EXPECT_EQ(next_error(replaced(kRecord, "]]}", "]]} {}")),
+            "trace:3: \"{\" after the record; a line holds one");
   EXPECT_EQ(next_error("{\"step\" 4}\n"), "trace:3: step: 4 where ':' must come");
   EXPECT_EQ(next_error("{\"st\\u0065p\":4}\n"), "trace:3: a byte that no name here has");
   EXPECT_EQ(next_error(kHeader), "trace:3: \"format\": unknown key");
