@@ -42,41 +42,88 @@ std::string spread_text(const Spread& spread, int digits) {
                      digits);
 }
 
-std::string times_text(std::int64_t count, const Spread& us) {
-  if (count == 0) return "-";
-  return fmt::format("{}, {}, {}", format_us(us.min), format_us(us.median), format_us(us.max));
-}
-
 nlohmann::ordered_json to_json(const Spread& spread) {
   return {{"min", spread.min}, {"median", spread.median}, {"max", spread.max}};
 }
 
+nlohmann::ordered_json to_json(const PassesSummary& passes) {
+  nlohmann::ordered_json json = {{"records", passes.num_records},
+                                 {"plans", passes.plans},
+                                 {"timed", passes.num_timed},
+                                 {"duration_us", nullptr}};
+  if (passes.num_timed > 0) json["duration_us"] = to_json(passes.us);
+  return json;
+}
+
 nlohmann::ordered_json layer_json(const TraceLayer& layer, const LayerSummary& summary) {
   const Workload& w = layer.workload;
-  nlohmann::ordered_json json = {{"num_experts", w.num_experts},
-                                 {"num_tokens", w.num_tokens},
-                                 {"capacity_factor", layer.capacity_factor},
-                                 {"top_k", w.top_k},
-                                 {"model_dim", w.model_dim},
-                                 {"hidden_dim", w.hidden_dim},
-                                 {"dtype", name(w.dtype)},
-                                 {"forward_records", summary.num_forward},
-                                 {"backward_records", summary.num_backward},
-                                 {"tokens", summary.num_tokens},
-                                 {"needed_capacity", to_json(summary.needed_capacity)},
-                                 {"max_over_mean", to_json(summary.max_over_mean)},
-                                 {"forward_plans", summary.forward_plans},
-                                 {"backward_plans", summary.backward_plans},
-                                 {"forward_us", nullptr},
-                                 {"backward_us", nullptr}};
-  if (summary.num_timed_forward > 0) json["forward_us"] = to_json(summary.forward_us);
-  if (summary.num_timed_backward > 0) json["backward_us"] = to_json(summary.backward_us);
-  return json;
+  return {{"num_experts", w.num_experts},
+          {"num_tokens", w.num_tokens},
+          {"capacity_factor", layer.capacity_factor},
+          {"top_k", w.top_k},
+          {"model_dim", w.model_dim},
+          {"hidden_dim", w.hidden_dim},
+          {"dtype", name(w.dtype)},
+          {"tokens", summary.num_tokens},
+          {"needed_capacity", to_json(summary.needed_capacity)},
+          {"max_over_mean", to_json(summary.max_over_mean)},
+          {"forward", to_json(summary.forward)},
+          {"backward", to_json(summary.backward)}};
 }
 
 std::string steps_text(const TraceSummary& summary) {
   if (!summary.first_step) return "no steps";
   return fmt::format("steps {} to {}", *summary.first_step, *summary.last_step);
+}
+
+std::string layers_table(const TraceHeader& header, const TraceSummary& summary) {
+  Table table({{"layer"},
+               {"E"},
+               {"k"},
+               {"f"},
+               {"M"},
+               {"H"},
+               {"type", Align::kLeft},
+               {"tokens"},
+               {"needed capacity: min median max"},
+               {"max / mean: min median max"}});
+  for (std::size_t i = 0; i < header.layers.size(); ++i) {
+    const Workload& w = header.layers[i].workload;
+    const LayerSummary& layer = summary.layers[i];
+    table.add({fmt::format("{}", i), fmt::format("{}", w.num_experts), fmt::format("{}", w.top_k),
+               fmt::format("{}", header.layers[i].capacity_factor), fmt::format("{}", w.model_dim),
+               fmt::format("{}", w.hidden_dim), std::string(name(w.dtype)),
+               fmt::format("{}", layer.num_tokens), spread_text(layer.needed_capacity, 0),
+               spread_text(layer.max_over_mean, 2)});
+  }
+  return table.text();
+}
+
+void add_passes(std::size_t layer, Pass pass, const PassesSummary& passes, Table& table) {
+  if (passes.num_records == 0) return;
+  std::vector<std::string> row = {fmt::format("{}", layer), std::string(name(pass)),
+                                  fmt::format("{}", passes.num_records), fmt::format("{}", passes.num_timed)};
+  for (const double us : {passes.us.min, passes.us.median, passes.us.max}) {
+    row.push_back(passes.num_timed > 0 ? format_us(us) : "-");
+  }
+  row.push_back(plans_text(passes.plans));
+  table.add(std::move(row));
+}
+
+std::string passes_table(const TraceSummary& summary) {
+  Table table({{"layer"},
+               {"pass", Align::kLeft},
+               {"records"},
+               {"timed"},
+               {"min"},
+               {"median"},
+               {"max"},
+               {"plans", Align::kLeft}});
+  for (std::size_t i = 0; i < summary.layers.size(); ++i) {
+    add_passes(i, Pass::kForward, summary.layers[i].forward, table);
+    add_passes(i, Pass::kBackward, summary.layers[i].backward, table);
+  }
+  return table.text();
 }
 
 }  // namespace
@@ -91,35 +138,7 @@ std::string summary_text(const std::string& file, const TraceReader& reader, con
   text += fmt::format("{} record(s), {}, {} dropped while recording\n\n", summary.num_records,
                       steps_text(summary),
                       reader.trailer() ? fmt::format("{}", reader.trailer()->num_dropped) : "unknown");
-  Table table({{"layer"},
-               {"E"},
-               {"k"},
-               {"f"},
-               {"M"},
-               {"H"},
-               {"type", Align::kLeft},
-               {"forward"},
-               {"backward"},
-               {"tokens"},
-               {"needed capacity: min median max"},
-               {"max / mean: min median max"},
-               {"forward plans", Align::kLeft},
-               {"backward plans", Align::kLeft},
-               {"forward time: min, median, max", Align::kLeft},
-               {"backward time: min, median, max", Align::kLeft}});
-  for (std::size_t i = 0; i < header.layers.size(); ++i) {
-    const Workload& w = header.layers[i].workload;
-    const LayerSummary& layer = summary.layers[i];
-    table.add({fmt::format("{}", i), fmt::format("{}", w.num_experts), fmt::format("{}", w.top_k),
-               fmt::format("{}", header.layers[i].capacity_factor), fmt::format("{}", w.model_dim),
-               fmt::format("{}", w.hidden_dim), std::string(name(w.dtype)),
-               fmt::format("{}", layer.num_forward), fmt::format("{}", layer.num_backward),
-               fmt::format("{}", layer.num_tokens), spread_text(layer.needed_capacity, 0),
-               spread_text(layer.max_over_mean, 2), plans_text(layer.forward_plans),
-               plans_text(layer.backward_plans), times_text(layer.num_timed_forward, layer.forward_us),
-               times_text(layer.num_timed_backward, layer.backward_us)});
-  }
-  return text + table.text();
+  return text + layers_table(header, summary) + "\n" + passes_table(summary);
 }
 
 nlohmann::ordered_json summary_json(const TraceReader& reader, const TraceSummary& summary) {

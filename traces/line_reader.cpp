@@ -1,6 +1,5 @@
 #include "traces/line_reader.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "base/require.h"
@@ -8,7 +7,7 @@
 namespace flex {
 namespace {
 
-constexpr std::size_t kBlockBytes = std::size_t{1} << 18;
+constexpr std::size_t kBlockBytes = std::size_t{1} << 16;
 
 }  // namespace
 
@@ -24,7 +23,7 @@ bool LineReader::read_more() {
   }
   require(end_ <= max_line_bytes_, "{}:{}: the line is longer than {} bytes", file_, number_ + 1,
           max_line_bytes_);
-  if (buffer_.size() < end_ + kBlockBytes) buffer_.resize(std::max(2 * end_, kBlockBytes) + kBlockBytes);
+  if (buffer_.size() < end_ + kBlockBytes) buffer_.resize(2 * end_ + kBlockBytes);
   std::size_t count = 0;
   try {
     count = source_->read(std::span(buffer_).subspan(end_));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "base/json.h"
 #include "base/json_object.h"
@@ -63,24 +64,19 @@ std::vector<ExpertCount> RouterTraceFile::read_counts(JsonObject& json, const Ro
   if (static_cast<std::int64_t>(indices.size()) != pass.num_tokens) {
     json.reject("top_indices", "has {} tokens; num_tokens is {}", indices.size(), pass.num_tokens);
   }
+  const std::string place = json.place("top_indices");
   std::ranges::fill(choices_, 0);
   for (std::size_t token = 0; token < indices.size(); ++token) {
     const std::vector<std::int64_t>& experts = indices[token];
-    if (static_cast<std::int64_t>(experts.size()) != pass.top_k) {
-      json.reject(fmt::format("top_indices[{}]", token), "has {} experts; topk is {}", experts.size(),
-                  pass.top_k);
-    }
+    require(static_cast<std::int64_t>(experts.size()) == pass.top_k, "{}[{}]: has {} experts; topk is {}",
+            place, token, experts.size(), pass.top_k);
     for (std::size_t j = 0; j < experts.size(); ++j) {
       const std::int64_t expert = experts[j];
-      if (expert < 0 || expert >= num_experts_) {
-        json.reject(fmt::format("top_indices[{}][{}]", token, j), "is {}; the experts are 0 to {}", expert,
-                    num_experts_ - 1);
-      }
-      if (std::find(experts.begin(), experts.begin() + static_cast<std::ptrdiff_t>(j), expert) !=
-          experts.begin() + static_cast<std::ptrdiff_t>(j)) {
-        json.reject(fmt::format("top_indices[{}][{}]", token, j),
-                    "is {} for the second time; a token takes an expert once", expert);
-      }
+      require(expert >= 0 && expert < num_experts_, "{}[{}][{}]: is {}; the experts are 0 to {}", place,
+              token, j, expert, num_experts_ - 1);
+      const auto earlier = std::span(experts).first(j);
+      require(std::ranges::find(earlier, expert) == earlier.end(),
+              "{}[{}][{}]: is {} for the second time; a token takes an expert once", place, token, j, expert);
       ++choices_[static_cast<std::size_t>(expert)];
     }
   }

@@ -1,5 +1,6 @@
 #include "traces/routing_trace.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/require.h"
@@ -29,6 +30,14 @@ void validate_layer(const TraceHeader& header, std::size_t index) {
   }
 }
 
+// For people, on one line.
+void validate_text(std::string_view field, std::string_view text) {
+  constexpr std::size_t kMaxBytes = 4096;
+  require(text.size() <= kMaxBytes, "{}: has {} bytes; it has at most {}", field, text.size(), kMaxBytes);
+  const bool is_line = std::ranges::none_of(text, [](unsigned char c) { return c < 0x20U || c == 0x7FU; });
+  require(is_line, "{}: has a control character; it is one line of text", field);
+}
+
 }  // namespace
 
 std::string_view name(TraceSource source) {
@@ -54,6 +63,14 @@ void validate(const TraceHeader& header) {
           "layers: there are {}; a trace has 1 to {}", header.layers.size(), kMaxTraceLayers);
   require(!header.origins.empty(), "origins: there are none; the first says what made the trace");
   for (std::size_t i = 0; i < header.layers.size(); ++i) validate_layer(header, i);
+  validate_text("model", header.model);
+  validate_text("hardware", header.hardware);
+  for (std::size_t i = 0; i < header.origins.size(); ++i) {
+    const TraceOrigin& origin = header.origins[i];
+    for (const std::string& text : {origin.workload, origin.policy, origin.file}) {
+      validate_text(fmt::format("origins[{}]", i), text);
+    }
+  }
 }
 
 std::int64_t top_k_of(const TraceHeader& header, const TraceRecord& forward) {

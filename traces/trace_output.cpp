@@ -26,6 +26,7 @@ void TraceOutput::add(const TraceRecord& record) {
 }
 
 void TraceOutput::write_pending() {
+  if (text_.empty()) return;
   sink_->write(text_);
   text_.clear();
 }

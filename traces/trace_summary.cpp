@@ -1,7 +1,6 @@
 #include "traces/trace_summary.h"
 
 #include <algorithm>
-#include <span>
 
 namespace flex {
 namespace {
@@ -22,10 +21,11 @@ Spread spread_of(std::vector<double>& values) {
 void add(const TraceReader& reader, const TraceRecord& record, LayerSummary& summary, LayerValues& values) {
   constexpr double kUsPerNs = 1e-3;
   const bool is_forward = record.pass == Pass::kForward;
-  ++(is_forward ? summary.num_forward : summary.num_backward);
-  if (record.plan) ++(is_forward ? summary.forward_plans : summary.backward_plans)[to_string(*record.plan)];
+  PassesSummary& passes = is_forward ? summary.forward : summary.backward;
+  ++passes.num_records;
+  if (record.plan) ++passes.plans[to_string(*record.plan)];
   if (record.duration_ns) {
-    ++(is_forward ? summary.num_timed_forward : summary.num_timed_backward);
+    ++passes.num_timed;
     (is_forward ? values.forward_us : values.backward_us)
         .push_back(static_cast<double>(*record.duration_ns) * kUsPerNs);
   }
@@ -55,8 +55,8 @@ TraceSummary summarize(TraceReader& reader) {
     LayerSummary& layer = summary.layers[i];
     layer.needed_capacity = spread_of(values[i].needed_capacity);
     layer.max_over_mean = spread_of(values[i].max_over_mean);
-    layer.forward_us = spread_of(values[i].forward_us);
-    layer.backward_us = spread_of(values[i].backward_us);
+    layer.forward.us = spread_of(values[i].forward_us);
+    layer.backward.us = spread_of(values[i].backward_us);
   }
   return summary;
 }

@@ -15,21 +15,27 @@ struct Spread {
   double min = 0;
   double median = 0;  ///< of an even number, the lower of the two in the middle
   double max = 0;
+
+  friend bool operator==(const Spread&, const Spread&) = default;
+};
+
+/// The forward or the backward passes of one layer.
+struct PassesSummary {
+  std::int64_t num_records = 0;
+  std::map<std::string, std::int64_t> plans;  ///< records by plan, where one is known
+  std::int64_t num_timed = 0;                 ///< records with a duration
+  Spread us;                                  ///< of the durations
+
+  friend bool operator==(const PassesSummary&, const PassesSummary&) = default;
 };
 
 /// What a trace says of one layer.
 struct LayerSummary {
-  std::int64_t num_forward = 0;  ///< records
-  std::int64_t num_backward = 0;
+  PassesSummary forward;
+  PassesSummary backward;
   std::int64_t num_tokens = 0;  ///< of all forward records and ranks
   Spread needed_capacity;
-  Spread max_over_mean;  ///< of the tokens per expert; passes without tokens count as 1
-  std::map<std::string, std::int64_t> forward_plans;  ///< records by plan
-  std::map<std::string, std::int64_t> backward_plans;
-  std::int64_t num_timed_forward = 0;  ///< records with a duration
-  std::int64_t num_timed_backward = 0;
-  Spread forward_us;
-  Spread backward_us;
+  Spread max_over_mean;  ///< of the tokens per expert; 1 for passes without tokens
 };
 
 struct TraceSummary {

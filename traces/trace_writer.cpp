@@ -10,6 +10,9 @@ namespace flex {
 namespace {
 
 constexpr std::size_t kMinKeptBytes = std::size_t{1} << 16;
+// How long the thread sleeps when the queue is empty. Waking it would cost a run a system call for each
+// record.
+constexpr std::chrono::milliseconds kPollInterval{2};
 constexpr std::uint64_t kEnd = std::uint64_t{1} << 63;  // of TraceWriter::pushed_
 
 }  // namespace
@@ -49,7 +52,6 @@ bool TraceWriter::record(TraceRecord& record) noexcept {
   slot.bytes = bytes;
   queued_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   pushed_.store(at + 1, std::memory_order_release);
-  pushed_.notify_one();
   return true;
 }
 
@@ -60,7 +62,7 @@ void TraceWriter::run() {
     if (at == (pushed & ~kEnd)) {
       if ((pushed & kEnd) != 0) return;
       flush_if_due();
-      pushed_.wait(pushed, std::memory_order_acquire);
+      std::this_thread::sleep_for(kPollInterval);
       continue;
     }
     Slot& slot = slots_[at % slots_.size()];
@@ -97,13 +99,14 @@ void TraceWriter::write(Slot& slot) {
 }
 
 void TraceWriter::flush_if_due() {
-  if (failure_) return;
+  if (failure_ || output_.num_records() == num_flushed_) return;
   try {
     output_.write_pending();
     const auto now = std::chrono::steady_clock::now();
     if (now - flushed_at_ < options_.flush_interval) return;
     output_.flush();
     flushed_at_ = now;
+    num_flushed_ = output_.num_records();
   } catch (const std::exception& error) {
     fail_once(error.what());
   }
@@ -118,11 +121,15 @@ TraceTrailer TraceWriter::close() {
   require<Error>(!is_closed_, "{}: was closed already", name_);
   is_closed_ = true;
   pushed_.fetch_or(kEnd, std::memory_order_release);
-  pushed_.notify_one();
   thread_.join();
-  require<FileError>(!failure_, "{}: {} record(s) were not written: {}", name_, num_dropped(),
-                     failure_.value_or(""));
-  return output_.close(num_dropped());
+  if (!failure_) {
+    try {
+      return output_.close(num_dropped());
+    } catch (const std::exception& error) {
+      failure_ = error.what();
+    }
+  }
+  fail<FileError>("{}: not all records were written: {}", name_, *failure_);
 }
 
 }  // namespace flex

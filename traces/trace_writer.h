@@ -22,11 +22,11 @@ struct TraceWriterOptions {
 };
 
 /// Writes a trace while a run goes on, in a thread of its own. record() never waits: not for the disk, not
-/// for a lock, and once its buffers have grown it allocates nothing.
+/// for a lock; it calls nothing of the system, and once its buffers have grown it allocates nothing.
 ///
 /// The file is written in its place, line by line, so that what a killed run leaves is readable up to its
-/// last whole record: a plain file to the last write, which follows each record as soon as the queue is
-/// empty; a gzip file to the last flush, which follows a record if the one before is flush_interval old.
+/// last whole record: in a plain file that is what was recorded some milliseconds ago, in a gzip file what
+/// was recorded before the last flush, which comes every flush_interval.
 ///
 /// A file that cannot be written any more (a full disk) ends no run: one line in the log says so, what comes
 /// is counted as dropped, and close() throws.
@@ -72,6 +72,7 @@ class TraceWriter {
   TraceOutput output_;
   std::vector<Slot> slots_;  // a ring with one producer and one consumer
   std::chrono::steady_clock::time_point flushed_at_;
+  std::int64_t num_flushed_ = 0;        // records at the last flush
   std::optional<std::string> failure_;  // of the thread, until it has ended
   bool has_warned_ = false;
   bool is_closed_ = false;

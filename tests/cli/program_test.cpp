@@ -26,7 +26,7 @@ TEST(Program, SaysWhatItIs) {
   EXPECT_THAT(flexmoe("--version").out, HasSubstr("flexmoe 0."));
   const Result help = flexmoe("--help");
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* command : {"doctor", "bench", "simulate", "verify", "demo", "cluster", "cache"})
+  for (const char* command : {"doctor", "bench", "simulate", "verify", "demo", "cluster", "cache", "trace"})
     EXPECT_THAT(help.out, HasSubstr(command));
 }
 
