@@ -51,8 +51,16 @@ class OnlineLearner {
     std::int64_t last_observed = 0;
   };
 
+  /// What was too far off to be believed, until the detectors know what it was.
+  struct Outlier {
+    BeliefForm form;
+    double surprise = 0;
+    double variance = 0;  ///< that it was expected to have, noise included
+  };
+
   [[nodiscard]] static std::size_t index(Pass pass) { return static_cast<std::size_t>(pass); }
   void give_slot(PlanRegion& region, Pass pass, std::int32_t place);
+  void learn_change();
   /// The logarithm of what is expected, for the plans of a region that have slots.
   [[nodiscard]] double expected_log_us(const PlanRegion& region, Pass pass, std::int32_t place) const;
   void learn_noise(PlanRegion::Record& record, Pass pass, double over_model);
@@ -63,6 +71,8 @@ class OnlineLearner {
   ParameterBelief belief_;
   std::array<double, 2> noise_variance_;
   std::array<DriftDetector, 2> detectors_;
+  std::vector<Outlier> outliers_;  // the latest, in a ring; the first num_outliers_ if those are fewer
+  std::size_t num_outliers_ = 0;
   std::vector<Owner> owners_;  // by slot
   std::int64_t num_observations_ = 0;
   double last_surprise_ = 0;

@@ -11,7 +11,7 @@ namespace {
 /// Of each group and pass so many plans, the fastest, are thought of for trying.
 constexpr std::size_t kTriedPerGroup = 3;
 /// Gains of an observation below this, as a fraction of the incumbent's time, are none.
-constexpr double kLeastGain = 1e-5;
+constexpr double kLeastGain = 5e-4;
 
 /// Expected value of max(x, 0) for a normal x.
 double expected_positive(double mean, double sigma) {
