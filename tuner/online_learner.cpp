@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "costmodel/parameter_scaling.h"
 
@@ -12,19 +13,35 @@ namespace {
 /// forgotten.
 constexpr Eigen::Index kMaxResiduals = 128;
 /// Standard deviations beyond which an observation counts as no further off: it may be an outlier. A change
-/// that lasts is told by the detectors.
+/// that lasts is told by the detectors, and explained by what was further off than kSurprising.
 constexpr double kLargestSurprise = 4;
+constexpr double kSurprising = 2;
+constexpr std::size_t kMaxOutliers = 8;
 /// How far parameters (in sigmas of the model's errors) and residuals (in logarithms) walk from one
 /// observation to the next, so that a slow change is followed.
-constexpr double kParameterWalk = 0.005;
+constexpr double kParameterWalk = 0.02;
 constexpr double kResidualWalk = 0.0005;
 /// How far parameters may have moved when the machine has changed, in sigmas of the model's errors.
 constexpr double kChange = 4;
+constexpr double kOtherChange = 1;  ///< where others explain the change better
 /// Weight of one observation in the estimate of the noise, and the least noise that is believed.
 constexpr double kNoiseWeight = 0.02;
 constexpr double kLeastNoise = 0.002;
 
+/// Of a parameter, from one observation to the next.
+constexpr double kChanceOfChange = 2e-5;
+/// Responses from which on a duration shows a change of a parameter, in logarithms to one sigma: of what takes a
+/// fifth of the time.
+constexpr double kShowing = 0.03;
+
 }  // namespace
+
+double expected_positive(double mean, double sigma) {
+  if (sigma <= 0) return std::max(mean, 0.0);
+  const double z = mean / sigma;
+  const double density = std::exp(-z * z / 2) / std::sqrt(2 * std::numbers::pi);
+  return sigma * density + mean * std::erfc(-z / std::numbers::sqrt2) / 2;
+}
 
 OnlineLearner::OnlineLearner(const Cluster& cluster, const CostModel& costs, const OnlineSettings& settings)
     : cluster_(cluster),
@@ -33,6 +50,8 @@ OnlineLearner::OnlineLearner(const Cluster& cluster, const CostModel& costs, con
       belief_(static_cast<Eigen::Index>(num_scalable(costs.parameters())), kMaxResiduals) {
   noise_variance_.fill(settings.measurement_spread * settings.measurement_spread);
   form_.slopes = Eigen::VectorXd::Zero(belief_.num_parameters());
+  last_shown_.resize(static_cast<std::size_t>(belief_.num_parameters()));
+  outliers_.resize(kMaxOutliers, Outlier{.form = form_});
   owners_.reserve(kMaxResiduals);
 }
 
@@ -66,6 +85,13 @@ bool OnlineLearner::observe(PlanRegion& region, Pass pass, std::int32_t place, s
   PlanRegion::Record& record = region.record(pass, place);
   if (record.slot < 0) give_slot(region, pass, place);
   owners_[static_cast<std::size_t>(record.slot)].last_observed = ++num_observations_;
+  for (Eigen::Index p = 0; p < belief_.num_parameters(); ++p) {
+    for (const int direction : {1, -1}) {
+      if (std::abs(region.response(pass, place, p, direction)) > kShowing) {
+        last_shown(p, direction) = num_observations_;
+      }
+    }
+  }
   belief_.age(kParameterWalk * kParameterWalk, kResidualWalk * kResidualWalk);
 
   form_.clear();
@@ -73,17 +99,39 @@ bool OnlineLearner::observe(PlanRegion& region, Pass pass, std::int32_t place, s
   const double over_model = std::log(duration_us / region.model_us(pass, place, capacity));
   const double surprise = over_model + region.constant_of(pass, place) - belief_.mean(form_);
   const double spread = std::sqrt(belief_.variance(form_) + noise_variance(pass));
-  const double bounded = std::clamp(surprise, -kLargestSurprise * spread, kLargestSurprise * spread);
-  const bool changed = detectors_[index(pass)].observe(surprise / spread);
   last_surprise_ = surprise;
-  if (changed) {
-    belief_.widen(Eigen::VectorXd::Constant(belief_.num_parameters(), kChange * kChange));
-    belief_.observe(form_, surprise, noise_variance(pass));
-  } else {
-    belief_.observe(form_, bounded, noise_variance(pass));
+  const bool changed = detectors_[index(pass)].observe(surprise / spread);
+  if (std::abs(surprise) > kSurprising * spread) {
+    outliers_[num_outliers_++ % outliers_.size()] = {form_, surprise, spread * spread};
   }
+  if (changed) learn_change();
+  // After a change `spread` is that of the belief before it: what was found is believed as it is.
+  const double most = changed ? std::abs(surprise) : kLargestSurprise * spread;
+  belief_.observe(form_, std::clamp(surprise, -most, most), noise_variance(pass));
   learn_noise(record, pass, over_model);
   return changed;
+}
+
+// Most changes are of one thing: a link, a clock. Each parameter is asked how well it alone explains what could
+// not be believed, and may have moved by so much of kChange as that makes it likely.
+void OnlineLearner::learn_change() {
+  const std::size_t count = std::min(num_outliers_, outliers_.size());
+  const Eigen::Index num_parameters = belief_.num_parameters();
+  Eigen::VectorXd evidence(num_parameters);
+  for (Eigen::Index p = 0; p < num_parameters; ++p) {
+    double precision = 1 / (kChange * kChange);
+    double pull = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Outlier& one = outliers_[i];
+      precision += one.form.slopes[p] * one.form.slopes[p] / one.variance;
+      pull += one.form.slopes[p] * one.surprise / one.variance;
+    }
+    evidence[p] = (pull * pull / precision - std::log(precision * kChange * kChange)) / 2;
+  }
+  const Eigen::VectorXd likelihood = (evidence.array() - evidence.maxCoeff()).exp();
+  belief_.widen((kChange * kChange / likelihood.sum() * likelihood).array() + kOtherChange * kOtherChange);
+  num_outliers_ = 0;
+  detectors_ = {};
 }
 
 void OnlineLearner::give_slot(PlanRegion& region, Pass pass, std::int32_t place) {
@@ -130,6 +178,28 @@ double OnlineLearner::saving_variance(const PlanRegion& region, const PlanRegion
     region.add_to(form_, pass, other.of(pass), -us[other.of(pass)]);
   }
   return belief_.variance(form_);
+}
+
+double OnlineLearner::hidden_saving_us(const PlanRegion& region, const PlanRegion::Pair& incumbent,
+                                       const PlanRegion::Pair& other, const Eigen::VectorXd& forward_us,
+                                       const Eigen::VectorXd& backward_us, double least_us) const {
+  const double other_us = forward_us[other.forward] + backward_us[other.backward];
+  const double saving_us = forward_us[incumbent.forward] + backward_us[incumbent.backward] - other_us;
+  double sum_us = 0;
+  for (Eigen::Index p = 0; p < belief_.num_parameters(); ++p) {
+    for (const int direction : {1, -1}) {
+      const std::int64_t age = num_observations_ - last_shown(p, direction);
+      double response_us = region.response(Pass::kForward, other.forward, p, direction) * forward_us[other.forward];
+      if (region.passes() == Passes::kBoth) {
+        response_us += region.response(Pass::kBackward, other.backward, p, direction) * backward_us[other.backward];
+      }
+      if (age == 0 || -response_us < kShowing * other_us) continue;
+      // Half of the changes go this way.
+      const double chance = -std::expm1(-kChanceOfChange * static_cast<double>(age)) / 2;
+      sum_us += chance * expected_positive(saving_us - least_us, -kChange * response_us);
+    }
+  }
+  return sum_us;
 }
 
 double OnlineLearner::sigma(const PlanRegion& region, Pass pass, std::int32_t place) const {
