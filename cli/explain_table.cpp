@@ -24,10 +24,14 @@ std::string trial_text(const ExplainedPlan& one, Pass pass) {
   const Trial& trial = found->second;
   if (trial.samples_ns.empty()) return std::string(name(trial.outcome));
   const auto median_us = static_cast<double>(trial.median_ns) * 1e-3;
-  return fmt::format("{} ± {:.0f}% of {}{}", format_us(median_us),
-                     100 * static_cast<double>(trial.spread_ns) / static_cast<double>(trial.median_ns),
-                     trial.samples_ns.size(),
-                     trial.source == TrialSource::kMeasured ? "" : fmt::format(", {}", name(trial.source)));
+  std::string text = format_us(median_us);
+  if (trial.samples_ns.size() > 1) {
+    text += fmt::format(" ± {:.0f}% of {}",
+                        100 * static_cast<double>(trial.spread_ns) / static_cast<double>(trial.median_ns),
+                        trial.samples_ns.size());
+  }
+  if (trial.source != TrialSource::kMeasured) text += fmt::format(", {}", name(trial.source));
+  return text;
 }
 
 std::string mark(const Explanation& explanation, const Plan& plan) {
