@@ -74,8 +74,9 @@ const BenchFiles& files() {
 
 void read_file(benchmark::State& state, bool find_lines) {
   std::vector<char> block(std::size_t{1} << 16);
+  const std::filesystem::path path = files().path("bench.jsonl");
   for (auto _ : state) {
-    const FileDescriptor file(::open(files().path("bench.jsonl").c_str(), O_RDONLY | O_CLOEXEC));
+    const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     std::int64_t num_lines = 0;
     for (ssize_t count = 1; count > 0;) {
       count = ::read(file.get(), block.data(), block.size());
@@ -96,8 +97,9 @@ BENCHMARK_CAPTURE(read_file, lines_only, true)->Unit(benchmark::kMillisecond);
 
 void read_trace(benchmark::State& state, const char* name) {
   std::int64_t num_records = 0;
+  const std::filesystem::path path = files().path(name);
   for (auto _ : state) {
-    TraceReader reader(files().path(name));
+    TraceReader reader(path);
     TraceRecord record;
     while (reader.next(record)) benchmark::DoNotOptimize(record);
     num_records = reader.num_records();
