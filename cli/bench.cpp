@@ -79,8 +79,7 @@ PlanChooser tuned_chooser(const Options& options, RankContext& context) {
   const Environment environment = environment_of(context, cluster);
   CacheSnapshot mine;
   if (context.rank() == 0) mine = read_for_command(options.cache).snapshot(environment);
-  const auto snapshot =
-      std::make_shared<const CacheSnapshot>(broadcast_snapshot_blocking(context, mine));
+  const auto snapshot = std::make_shared<const CacheSnapshot>(broadcast_snapshot_blocking(context, mine));
   const CostModel costs = cost_model_of(cluster);
   const bool speaks = context.rank() == 0;
   const std::optional<PlanPair> pinned = pinned_plans_blocking(context);
@@ -88,9 +87,10 @@ PlanChooser tuned_chooser(const Options& options, RankContext& context) {
     if (pinned) return *pinned;
     const TunedPlans tuned = tuned_plans(*snapshot, load, cluster, costs);
     if (speaks && tuned.forward_hit == CacheSnapshot::Hit::kDefault) {
-      log_warning("tuning cache {}: nothing for this layer at capacity {}; the default plan runs (see flexmoe "
-                  "tune, flexmoe explain)",
-                  options.cache, load.workload.capacity);
+      log_warning(
+          "tuning cache {}: nothing for this layer at capacity {}; the default plan runs (see flexmoe "
+          "tune, flexmoe explain)",
+          options.cache, load.workload.capacity);
     }
     return tuned.plans;
   };
@@ -178,9 +178,9 @@ void run_rank(const Options& options, Communicator& world, DeviceMemoryPeak* mem
 
 void run_memory(const Options& options) {
   Progress progress("suite " + options.suite);
-  const MemorySuiteResult result =
-      run_memory_suite(*parse_dtype(options.layer.dtype), options.machine.tf32, parse_device(options.machine.device),
-                       [&](int done, int total) { progress.update(done, total); });
+  const MemorySuiteResult result = run_memory_suite(
+      *parse_dtype(options.layer.dtype), options.machine.tf32, parse_device(options.machine.device),
+      [&](int done, int total) { progress.update(done, total); });
   print_memory_suite(result, options.json);
 }
 
@@ -193,8 +193,8 @@ void run(const Options& asked) {
   if (!options.suite.empty()) options.machine.ranks = 1;  // a suite is of one rank
   std::optional<DeviceMemoryPeak> memory;                 // of what the ranks are about to take
   if (const Device device = parse_device(options.machine.device); device.is_cuda()) memory.emplace(device);
-  options.machine.run(
-      "bench", [&](Communicator& world) { run_rank(options, world, memory ? &*memory : nullptr); });
+  options.machine.run("bench",
+                      [&](Communicator& world) { run_rank(options, world, memory ? &*memory : nullptr); });
 }
 
 }  // namespace
@@ -205,11 +205,14 @@ void add_bench(CLI::App& app, Outcome&) {
   add_layer_options(*command, options->layer);
   add_rank_options(*command, options->machine);
   add_policy_bench_options(*command, options->policy);
-  command->add_option("--plan", options->plan, "A plan such as 'r1 d2 linear', all, or tuned: what flexmoe tune found")
+  command
+      ->add_option("--plan", options->plan,
+                   "A plan such as 'r1 d2 linear', all, or tuned: what flexmoe tune found")
       ->capture_default_str();
-  command->add_option("--cache", options->cache,
-                      "With --plan tuned: the file; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of "
-                      "the user's caches");
+  command->add_option(
+      "--cache", options->cache,
+      "With --plan tuned: the file; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of "
+      "the user's caches");
   command->add_option("--backward-plan", options->backward_plan,
                       "Another plan of the same r for the backward pass");
   command

@@ -13,7 +13,8 @@ Calibration ClusterOptions::calibration_of(const Cluster& of) const {
 AddedClusterOptions add_cluster_options(CLI::App& command, ClusterOptions& options) {
   AddedClusterOptions added;
   added.cluster =
-      command.add_option("--cluster", options.cluster, "A built-in cluster, or a file; see flexmoe cluster list")
+      command
+          .add_option("--cluster", options.cluster, "A built-in cluster, or a file; see flexmoe cluster list")
           ->capture_default_str();
   added.nodes = command.add_option("--nodes", options.nodes, "Nodes of the cluster (its own default)");
   added.calibration = command

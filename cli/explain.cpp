@@ -62,12 +62,9 @@ Machine machine_of(const Options& options) {
   return machine;
 }
 
-std::int64_t bytes_of(const Workload& workload, const Plan& plan) {
-  return layer_memory(workload, plan, plan, {}).total_bytes();
-}
-
 /// Every combination that someone could write down for this many ranks, and why it cannot run.
-std::map<std::string, std::vector<std::string>> illegal_plans(const TuningTarget& target, const Options& options) {
+std::map<std::string, std::vector<std::string>> illegal_plans(const TuningTarget& target,
+                                                              const MemoryLimit& limit) {
   const Workload& workload = target.problem.workload;
   std::map<std::string, std::vector<std::string>> illegal;
   for (const std::int32_t r : PlanSpace::parallel_degrees(workload)) {
@@ -79,9 +76,10 @@ std::map<std::string, std::vector<std::string>> illegal_plans(const TuningTarget
             illegal[*reason].push_back(to_string(plan));
           } else if (!std::ranges::binary_search(target.problem.plans, plan)) {
             illegal[fmt::format("need more on a rank than --memory-limit {}",
-                                format_bytes(static_cast<double>(options.memory_limit_bytes)))]
-                .push_back(fmt::format("{} ({})", to_string(plan),
-                                       format_bytes(static_cast<double>(bytes_of(workload, plan)))));
+                                format_bytes(static_cast<double>(limit.bytes)))]
+                .push_back(
+                    fmt::format("{} ({})", to_string(plan),
+                                format_bytes(static_cast<double>(limit.needed_bytes(workload, plan)))));
           }
         }
       }
@@ -91,7 +89,8 @@ std::map<std::string, std::vector<std::string>> illegal_plans(const TuningTarget
 }
 
 /// The latest trial of a plan from the source that is trusted most, at this T and C if there is one.
-std::optional<Trial> latest_trial(TuningCache& cache, const TuningTarget& target, const Plan& plan, Pass pass) {
+std::optional<Trial> latest_trial(TuningCache& cache, const TuningTarget& target, const Plan& plan,
+                                  Pass pass) {
   std::optional<Trial> found;
   for (const Trial& trial : cache.trials(target.key_of(plan, pass))) {  // from the oldest on
     if (trial.plan == plan && (!found || trial.source >= found->source)) found = trial;
@@ -99,10 +98,11 @@ std::optional<Trial> latest_trial(TuningCache& cache, const TuningTarget& target
   return found;
 }
 
-std::vector<ExplainedPlan> candidates_of(const TuningTarget& target, const CostModel& costs, TuningCache* cache) {
+std::vector<ExplainedPlan> candidates_of(const TuningTarget& target, const CostModel& costs,
+                                         TuningCache* cache, const MemoryLimit& limit) {
   std::vector<ExplainedPlan> candidates;
   for (const Plan& plan : target.problem.plans) {
-    ExplainedPlan one{.plan = plan, .memory_bytes = bytes_of(target.problem.workload, plan)};
+    ExplainedPlan one{.plan = plan, .memory_bytes = limit.needed_bytes(target.problem.workload, plan)};
     for (const Pass pass : kPasses) {
       if (plan.expert_kernel == ExpertKernel::kPadded) {
         LayerStack stack{.workload = target.problem.workload,
@@ -128,7 +128,8 @@ std::vector<ExplainedPlan> candidates_of(const TuningTarget& target, const CostM
 PlanPair model_choice(const std::vector<ExplainedPlan>& candidates) {
   std::vector<TimedPlan> timed;
   for (const ExplainedPlan& one : candidates) {
-    for (const auto& [pass, prediction] : one.predicted) timed.push_back({one.plan, pass, prediction.total_us});
+    for (const auto& [pass, prediction] : one.predicted)
+      timed.push_back({one.plan, pass, prediction.total_us});
   }
   const auto best = fastest_pair(timed, Passes::kBoth);
   return best ? static_cast<const PlanPair&>(*best) : PlanPair{};
@@ -141,8 +142,8 @@ void choose(Explanation& e, TuningCache* cache, const CostModel& costs) {
     return std::ranges::binary_search(e.target.problem.plans, plan);
   };
   const CacheSnapshot snapshot = cache != nullptr ? cache->snapshot(e.target.environment) : CacheSnapshot();
-  const TunedPlans tuned = tuned_plans(snapshot, {workload, e.target.max_over_mean}, e.target.problem.cluster,
-                                       costs, may_run);
+  const TunedPlans tuned =
+      tuned_plans(snapshot, {workload, e.target.max_over_mean}, e.target.problem.cluster, costs, may_run);
   using enum CacheSnapshot::Hit;
   e.chosen = tuned.plans;
   if (const auto pinned = pinned_plans()) {
@@ -152,11 +153,13 @@ void choose(Explanation& e, TuningCache* cache, const CostModel& costs) {
     e.why = tuned.is_complete ? "the cache has a decision for this load, of a search that came to its end"
                               : "the cache has a decision for this load; its search was cut short";
   } else if (tuned.forward_hit == kNeighbour) {
-    e.why = "the cache has a decision for the nearest load, and the model says that it beats the default here";
+    e.why =
+        "the cache has a decision for the nearest load, and the model says that it beats the default here";
   } else {
     const PlanPair model = model_choice(e.candidates);
     e.why = fmt::format(
-        "the cache has no decision for this load or one near it; a policy that trusts the model would take {}",
+        "the cache has no decision for this load or one near it; a policy that trusts the model would take "
+        "{}",
         to_string(model));
   }
   for (const Pass pass : kPasses) {
@@ -173,12 +176,9 @@ void run(const Options& options) {
                            .environment = machine.environment,
                            .max_over_mean = options.max_over_mean},
                 .where = fmt::format("{}\n{}", options.layer.text(), machine.text)};
-  if (options.memory_limit_bytes > 0) {
-    std::erase_if(e.target.problem.plans, [&](const Plan& plan) {
-      return plan != kDefaultPlan &&
-             bytes_of(workload, plan) > static_cast<std::int64_t>(options.memory_limit_bytes);
-    });
-  }
+  const MemoryLimit limit{.bytes = static_cast<std::int64_t>(options.memory_limit_bytes)};
+  std::erase_if(e.target.problem.plans,
+                [&](const Plan& plan) { return plan != kDefaultPlan && !limit.allows(workload, plan); });
   const Calibration calibration = options.described.calibration_of(machine.cluster);
   e.calibration = calibration_text(calibration, machine.cluster);
   e.calibration.pop_back();
@@ -188,24 +188,25 @@ void run(const Options& options) {
     cache = TuningCache::open(options.cache, {.mode = CacheMode::kRead});
     e.cache = fmt::format("tuning cache {}", options.cache);
   } else {
-    e.cache = options.cache.empty() ? "no tuning cache" : fmt::format("there is no tuning cache {}", options.cache);
+    e.cache =
+        options.cache.empty() ? "no tuning cache" : fmt::format("there is no tuning cache {}", options.cache);
   }
   TuningCache* known = cache ? &*cache : nullptr;
-  e.candidates = candidates_of(e.target, costs, known);
+  e.candidates = candidates_of(e.target, costs, known, limit);
   choose(e, known, costs);
-  e.illegal = illegal_plans(e.target, options);
+  e.illegal = illegal_plans(e.target, limit);
   options.json ? fmt::print("{}\n", explanation_json(e).dump(2)) : fmt::print("{}", explanation_text(e));
 }
 
 }  // namespace
 
 void add_explain(CLI::App& app, Outcome& /*outcome*/) {
-  CLI::App* command =
-      app.add_subcommand("explain", "Say why a layer runs, or would run, with its plans");
+  CLI::App* command = app.add_subcommand("explain", "Say why a layer runs, or would run, with its plans");
   command->footer(
       "Examples:\n"
       "  flexmoe explain --ranks 4 --tokens 512 --experts 4\n"
-      "  flexmoe explain --cluster azure_ndv4_a100 --nodes 32 --tokens 16384 --experts 512 --memory-limit 8GiB");
+      "  flexmoe explain --cluster azure_ndv4_a100 --nodes 32 --tokens 16384 --experts 512 --memory-limit "
+      "8GiB");
   auto options = std::make_shared<Options>();
   add_layer_options(*command, options->layer);
   add_rank_options(*command, options->machine);
@@ -226,8 +227,9 @@ void add_explain(CLI::App& app, Outcome& /*outcome*/) {
       ->add_option("--memory-limit", options->memory_limit_bytes,
                    "Plans whose layer needs more on a rank are left out, e.g. 4GiB (0: no limit)")
       ->transform(CLI::AsSizeValue(false));
-  command->add_option("--cache", options->cache,
-                      "The file; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the user's caches");
+  command->add_option(
+      "--cache", options->cache,
+      "The file; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the user's caches");
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] { run(*options); });
 }

@@ -128,12 +128,10 @@ nlohmann::ordered_json explanation_json(const Explanation& e) {
                                    {"capacity_bucket", key.one.capacity_bucket},
                                    {"imbalance_bucket", key.one.imbalance_bucket}};
     if (decision) {
-      json["decision"] = {{"plan", to_string(decision->plan)},
-                          {"source", name(decision->source)},
-                          {"strategy", decision->strategy},
-                          {"complete", decision->is_complete},
-                          {"median_ns", decision->median_ns},
-                          {"default_median_ns", decision->default_median_ns}};
+      json["decision"] = {
+          {"plan", to_string(decision->plan)}, {"source", name(decision->source)},
+          {"strategy", decision->strategy},    {"complete", decision->is_complete},
+          {"median_ns", decision->median_ns},  {"default_median_ns", decision->default_median_ns}};
     }
     cases.push_back(std::move(json));
   }

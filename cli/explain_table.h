@@ -28,8 +28,8 @@ struct Explanation {
   std::string cache;        ///< what decisions and trials are from, in words
   PlanPair chosen;
   std::string why;
-  std::map<Pass, std::optional<Decision>> decisions;  ///< of the case of each pass
-  std::vector<ExplainedPlan> candidates;              ///< fastest prediction first
+  std::map<Pass, std::optional<Decision>> decisions;        ///< of the case of each pass
+  std::vector<ExplainedPlan> candidates;                    ///< fastest prediction first
   std::map<std::string, std::vector<std::string>> illegal;  ///< plans by the reason
 };
 

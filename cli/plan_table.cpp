@@ -7,9 +7,7 @@
 #include "cli/table.h"
 
 namespace flex::cli {
-namespace {
-
-}  // namespace
+namespace {}  // namespace
 
 std::string plan_table(const std::vector<PlanMeasurement>& measurements, double tokens) {
   Table table({{"plan", Align::kLeft},

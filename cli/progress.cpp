@@ -44,8 +44,8 @@ void Progress::update(int done, int total, const std::string& note) {
   const double share = std::clamp(static_cast<double>(done) / total, 0.0, 1.0);
   const int filled = static_cast<int>(share * kWidth);
   const std::string left = share > 0 ? time_left(elapsed.count() * (1 - share) / share) : "?";
-  fmt::print(stderr, "\r\033[K{} [{:=<{}}{:{}}] {}/{}, {} left{}{}", what_, "", filled, "", kWidth - filled, done,
-             total, left, note.empty() ? "" : "   ", note);
+  fmt::print(stderr, "\r\033[K{} [{:=<{}}{:{}}] {}/{}, {} left{}{}", what_, "", filled, "", kWidth - filled,
+             done, total, left, note.empty() ? "" : "   ", note);
   static_cast<void>(std::fflush(stderr));
 }
 

@@ -1,3 +1,5 @@
+#include "tuner/tune.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,9 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "base/log.h"
 #include "base/require.h"
-#include "base/units.h"
 #include "cli/cluster_options.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -26,12 +26,11 @@
 #include "runtime/measured_evaluator.h"
 #include "tuner/recorded_sweep.h"
 #include "tuner/simulated_evaluator.h"
-#include "tuner/tune.h"
 
 // flexmoe tune --ranks 4 --tokens ... [--grid FILE] [--strategy model,dictionary]
 // flexmoe tune --cluster azure_ndv4_a100 --nodes 32 --tokens ...
-// Finds the plans of layers, on the ranks of this host or job or on a simulated cluster, and keeps them in the
-// tuning cache.
+// Finds the plans of layers, on the ranks of this host or job or on a simulated cluster, and keeps them in
+// the tuning cache.
 namespace flex::cli {
 namespace {
 
@@ -73,21 +72,16 @@ SearchBudget budget_of(const Options& options) {
   return budget;
 }
 
-std::int64_t bytes_of(const Workload& workload, const Plan& plan, const Options& options) {
-  return layer_memory(workload, plan, plan, {.training = options.passes() == Passes::kBoth}).total_bytes();
-}
-
 /// With all plans that the memory limit allows.
 SearchProblem problem_of(const Workload& workload, const Cluster& cluster, const Options& options) {
   SearchProblem problem = search_problem(workload, cluster, options.passes());
-  if (options.memory_limit_bytes == 0) return problem;
-  const auto limit = static_cast<std::int64_t>(options.memory_limit_bytes);
-  const std::int64_t least = bytes_of(workload, kDefaultPlan, options);
-  require(least <= limit, "--memory-limit {}: the default plan {} needs {} on each rank",
-          format_bytes(static_cast<double>(limit)), to_string(kDefaultPlan),
-          format_bytes(static_cast<double>(least)));
-  std::erase_if(problem.plans,
-                [&](const Plan& plan) { return bytes_of(workload, plan, options) > limit; });
+  const MemoryLimit limit{.bytes = static_cast<std::int64_t>(options.memory_limit_bytes),
+                          .settings = {.training = options.passes() == Passes::kBoth}};
+  require(limit.allows(workload, kDefaultPlan),
+          "--memory-limit {}: the default plan {} needs {} on each rank",
+          format_bytes(static_cast<double>(limit.bytes)), to_string(kDefaultPlan),
+          format_bytes(static_cast<double>(limit.needed_bytes(workload, kDefaultPlan))));
+  std::erase_if(problem.plans, [&](const Plan& plan) { return !limit.allows(workload, plan); });
   return problem;
 }
 
@@ -109,9 +103,10 @@ class TuneProgress {
     if (made.evaluation.ran()) timed_.push_back({made.plan, made.pass, made.evaluation.duration_us});
     const auto best = fastest_pair(timed_, passes_);
     const std::size_t total = num_layers_ * num_strategies_ * static_cast<std::size_t>(per_strategy_);
-    progress_.update(static_cast<int>(std::min(done_, total)), static_cast<int>(total),
-                     best ? fmt::format("{}: {} {}", name(strategy), to_string(*best), format_us(best->total_us))
-                          : std::string(name(strategy)));
+    progress_.update(
+        static_cast<int>(std::min(done_, total)), static_cast<int>(total),
+        best ? fmt::format("{}: {} {}", name(strategy), to_string(*best), format_us(best->total_us))
+             : std::string(name(strategy)));
   }
 
  private:
@@ -232,9 +227,9 @@ void tune_rank(const Options& options, const std::vector<LayerOptions>& layers, 
     if (cache && !options.fresh) known = known_evaluations(*cache, target, TrialSource::kMeasured);
     known = share_known(known, evaluator.workload(), context);
     if (progress) progress->begin_layer(target, options);
-    TuneResult result =
-        tune(target, evaluator, known, cache ? &*cache : nullptr, costs,
-             settings_of(options, TrialSource::kMeasured, measurement.num_warmup, progress ? &*progress : nullptr));
+    TuneResult result = tune(target, evaluator, known, cache ? &*cache : nullptr, costs,
+                             settings_of(options, TrialSource::kMeasured, measurement.num_warmup,
+                                         progress ? &*progress : nullptr));
     if (is_first) {
       tuned.rows.push_back({.layer = layer,
                             .workload = evaluator.workload(),
@@ -275,8 +270,7 @@ void run(const Options& options, Outcome& outcome) {
     if (options.is_simulated()) {
       tuned = tune_simulated(options, layers);
     } else {
-      options.machine.run("tune",
-                          [&](Communicator& world) { tune_rank(options, layers, world, tuned); });
+      options.machine.run("tune", [&](Communicator& world) { tune_rank(options, layers, world, tuned); });
     }
   }
   if (tuned.where.empty()) return;  // another rank of the job prints
@@ -285,8 +279,9 @@ void run(const Options& options, Outcome& outcome) {
 }
 
 void add_search_options(CLI::App& command, Options& options) {
-  command.add_option("--strategy", options.strategies,
-                     "exhaustive, random, dictionary, model, local (several, with commas), or all")
+  command
+      .add_option("--strategy", options.strategies,
+                  "exhaustive, random, dictionary, model, local (several, with commas), or all")
       ->delimiter(',')
       ->capture_default_str();
   command
@@ -321,8 +316,9 @@ void add_tune(CLI::App& app, Outcome& outcome) {
   auto options = std::make_shared<Options>();
   add_layer_options(*command, options->layer);
   command
-      ->add_option("--grid", options->grid,
-                   "Layers out of a JSON file, {\"tokens\": [512, 1024], \"hidden_dim\": ...}: every combination")
+      ->add_option(
+          "--grid", options->grid,
+          "Layers out of a JSON file, {\"tokens\": [512, 1024], \"hidden_dim\": ...}: every combination")
       ->check(CLI::ExistingFile);
   add_rank_options(*command, options->machine);
   const AddedClusterOptions described = add_cluster_options(*command, options->described);

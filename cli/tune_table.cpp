@@ -65,16 +65,12 @@ std::string tune_table(const std::vector<TunedRow>& rows) {
       const SearchResult& search = one.search;
       const std::optional<double> behind = regret(row, search.best);
       table.add({first ? to_string(row.layer.shape()) : "",
-                 first ? fmt::format("{}", row.workload.capacity) : "",
-                 std::string(name(one.strategy)),
-                 to_string(search.best),
-                 format_us(search.best.total_us),
-                 format_us(search.default_us),
+                 first ? fmt::format("{}", row.workload.capacity) : "", std::string(name(one.strategy)),
+                 to_string(search.best), format_us(search.best.total_us), format_us(search.default_us),
                  fmt::format("{:+.1f}%", 100 * gain(search)),
                  behind ? fmt::format("{:.1f}%", 100 * *behind) : "-",
                  fmt::format("{} of {}", search.num_evaluations(), row.num_candidates),
-                 fmt::format("{}", one.num_new),
-                 search.complete ? "complete" : "cut short"});
+                 fmt::format("{}", one.num_new), search.complete ? "complete" : "cut short"});
       first = false;
     }
   }

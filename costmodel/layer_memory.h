@@ -41,4 +41,18 @@ struct LayerMemory {
 [[nodiscard]] LayerMemory layer_memory(const Workload& workload, const Plan& forward, const Plan& backward,
                                        const LayerMemorySettings& settings);
 
+/// The most memory that a layer may take on one rank: plans that need more are as good as illegal.
+struct MemoryLimit {
+  std::int64_t bytes = 0;  ///< 0: no limit
+  LayerMemorySettings settings = {};
+
+  /// Of a layer whose passes both run with `plan`.
+  [[nodiscard]] std::int64_t needed_bytes(const Workload& workload, const Plan& plan) const {
+    return layer_memory(workload, plan, plan, settings).total_bytes();
+  }
+  [[nodiscard]] bool allows(const Workload& workload, const Plan& plan) const {
+    return bytes == 0 || needed_bytes(workload, plan) <= bytes;
+  }
+};
+
 }  // namespace flex

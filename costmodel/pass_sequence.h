@@ -29,7 +29,8 @@ struct LayerStack {
 /// much.
 class PassSequence {
  public:
-  /// `counts`: (num_layers, W, E) choices as SimulatedPass has them, or empty; so is `usual_count`. Must live as long as passes().
+  /// `counts`: (num_layers, W, E) choices as SimulatedPass has them, or empty; so is `usual_count`. Must live
+  /// as long as passes().
   /// @throws InputError as build_schedule(), for less than one layer, or for counts that are not of that
   /// shape.
   void build(const LayerStack& stack, std::span<const std::int64_t> counts = {},

@@ -68,7 +68,8 @@ RankLoad RankLoads::of(int rank, const Operation& operation) {
 std::int64_t RankLoads::largest_count(int rank, std::int64_t e) const {
   const Workload& w = schedule_->workload;
   if (counts_.empty()) return e == 0 ? w.capacity : usual_count_;
-  if (schedule_->plan.parallel_degree == 0) return counts_[static_cast<std::size_t>(rank * w.num_experts + e)];
+  if (schedule_->plan.parallel_degree == 0)
+    return counts_[static_cast<std::size_t>(rank * w.num_experts + e)];
   const std::int64_t shards = w.shards();
   const std::int64_t first = shards > 1 ? rank / shards : rank * shape_.experts;
   return largest_count_[static_cast<std::size_t>(first + e)];

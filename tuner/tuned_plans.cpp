@@ -16,8 +16,8 @@ TunedPlans tuned_plans(const CacheSnapshot& snapshot, const LayerLoad& load, con
     return simulator.duration_us(costs);
   };
   const auto beats_default = [&](const Plan& plan, Pass pass) {
-    const Plan baseline{.parallel_degree = pass == Pass::kForward ? kDefaultPlan.parallel_degree
-                                                                  : plan.parallel_degree};
+    const Plan baseline{.parallel_degree =
+                            pass == Pass::kForward ? kDefaultPlan.parallel_degree : plan.parallel_degree};
     return runs(plan, pass) && predicted_us(plan, pass) < predicted_us(baseline, pass);
   };
   return tuned_plans(snapshot, layer_id(layer_of(load.workload)), load, beats_default, runs);

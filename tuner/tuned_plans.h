@@ -43,7 +43,8 @@ template <class BeatsDefault, class MayRun>
   CacheSnapshot::Answer backward =
       look_up(Pass::kBackward, forward.plan.parallel_degree, result.backward_hit);
   if (!can_pair(forward.plan, backward.plan)) {  // a decision for the other expert kernel
-    backward = {{.parallel_degree = forward.plan.parallel_degree, .expert_kernel = forward.plan.expert_kernel}};
+    backward = {
+        {.parallel_degree = forward.plan.parallel_degree, .expert_kernel = forward.plan.expert_kernel}};
     result.backward_hit = CacheSnapshot::Hit::kDefault;
   }
   result.plans = {forward.plan, backward.plan};

@@ -46,8 +46,8 @@ std::vector<EvaluatedPlan> known_evaluations(TuningCache& cache, const TuningTar
       const bool fits = trial.source == source && trial.num_tokens == workload.num_tokens &&
                         trial.capacity == workload.capacity && trial.outcome == TrialOutcome::kCorrect;
       if (!fits || !std::ranges::binary_search(target.problem.plans, trial.plan)) continue;
-      std::erase_if(
-          known, [&](const EvaluatedPlan& one) { return one.plan == trial.plan && one.pass == pass; });
+      std::erase_if(known,
+                    [&](const EvaluatedPlan& one) { return one.plan == trial.plan && one.pass == pass; });
       known.push_back({trial.plan, pass, evaluation_of(trial.samples_ns, evaluation_source(source))});
     }
   };

@@ -76,10 +76,11 @@ TEST_F(TuneProgram, TunesRealRanksAndOthersUseIt) {
 TEST_F(TuneProgram, ExplainsWithoutACache) {
   const Result result = flexmoe(std::string("explain --memory-limit 6GiB") + kOnNdv4 + cache());
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out,
-              AllOf(HasSubstr("there is no tuning cache"), HasSubstr("runs r1 d1 linear: the cache has no decision"),
-                    HasSubstr("capacity bucket 16 (2048 to 2175)"), HasSubstr("need more on a rank than --memory-limit 6.44 GB"),
-                    HasSubstr("r0 exchanges no tokens")));
+  EXPECT_THAT(result.out, AllOf(HasSubstr("there is no tuning cache"),
+                                HasSubstr("runs r1 d1 linear: the cache has no decision"),
+                                HasSubstr("capacity bucket 16 (2048 to 2175)"),
+                                HasSubstr("need more on a rank than --memory-limit 6.44 GB"),
+                                HasSubstr("r0 exchanges no tokens")));
   const Result tuned = flexmoe("bench --plan tuned --ranks 2" + cache());
   EXPECT_EQ(tuned.exit_code, 2);
   EXPECT_THAT(tuned.err, HasSubstr("there is no tuning cache"));
@@ -95,7 +96,8 @@ TEST_F(TuneProgram, AnEnvironmentVariablePinsPlans) {
 
 TEST_F(TuneProgram, GridsAreEveryCombination) {
   write("grid.json", R"({"tokens": [4096, 16384], "hidden_dim": [2048, 8192], "capacity_factor": 2})");
-  const json tuned = printed("tune --grid " + file("grid.json") + " --cluster dgx_h100 --nodes 2 --experts 16");
+  const json tuned =
+      printed("tune --grid " + file("grid.json") + " --cluster dgx_h100 --nodes 2 --experts 16");
   ASSERT_EQ(tuned["layers"].size(), 4);
   EXPECT_EQ(tuned["layers"][1]["tokens_per_rank"], 4096);
   EXPECT_EQ(tuned["layers"][1]["hidden_dim"], 8192);

@@ -12,13 +12,12 @@ namespace flex {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 using testing::HandEvaluator;
+using ::testing::IsEmpty;
 
 class Tune : public ::testing::Test {
  protected:
-  Tune()
-      : target_{.problem = testing::on_ndv4(2, 8)}, costs_(cost_model_of(target_.problem.cluster)) {
+  Tune() : target_{.problem = testing::on_ndv4(2, 8)}, costs_(cost_model_of(target_.problem.cluster)) {
     target_.environment = environment_of(target_.problem.cluster);
     settings_.conditions = {.source = TrialSource::kSimulated, .origin = "a test"};
   }
