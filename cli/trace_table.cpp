@@ -24,11 +24,11 @@ std::string origin_text(const TraceOrigin& origin) {
   return details.empty() ? text : fmt::format("{} ({})", text, details);
 }
 
-// The most frequent first.
+// The most frequent first, equals in the order of their names.
 std::string plans_text(const std::map<std::string, std::int64_t>& plans) {
   constexpr std::size_t kMaxShown = 3;
   std::vector<std::pair<std::string, std::int64_t>> sorted(plans.begin(), plans.end());
-  std::ranges::stable_sort(sorted, std::greater<>(), [](const auto& plan) { return plan.second; });
+  std::ranges::sort(sorted, {}, [](const auto& plan) { return std::pair(-plan.second, plan.first); });
   std::string text;
   for (std::size_t i = 0; i < std::min(sorted.size(), kMaxShown); ++i) {
     text += fmt::format("{}{} x{}", i == 0 ? "" : ", ", sorted[i].first, sorted[i].second);

@@ -27,7 +27,7 @@ MegatronImport::MegatronImport(std::span<const std::filesystem::path> files,
   for (const std::filesystem::path& file : files) {
     files_.push_back(std::make_unique<RouterTraceFile>(file, options.layer.workload.num_experts));
   }
-  std::ranges::stable_sort(files_, {}, [](const auto& file) { return file->rank(); });
+  std::ranges::sort(files_, {}, [](const auto& file) { return file->rank(); });
   require_all_ranks();
   header_ = {.model = options.model,
              .hardware = options.hardware,

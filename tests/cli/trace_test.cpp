@@ -174,7 +174,7 @@ TEST_F(TraceProgram, ReshardsTraces) {
   const std::string from = small();
   const std::string to = file("to.jsonl");
   for (const char* policy : {"split", "tile", "resample"}) {
-    EXPECT_EQ(trace("reshard " + from + " --ranks 8 --policy " + policy + " -o " + to),
+    EXPECT_EQ(trace(fmt::format("reshard {} --ranks 8 --policy {} -o {}", from, policy, to)),
               to + ": 16 record(s) of 2 layer(s) and 8 rank(s)\n");
     trace("check " + to);
     const auto summary = json::parse(trace("inspect --json " + to));

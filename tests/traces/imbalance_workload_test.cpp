@@ -113,7 +113,7 @@ TEST(ImbalanceWorkload, HotExpertsGetHalf) {
 std::vector<std::size_t> hot_places(const std::vector<std::int64_t>& counts, std::size_t num_hot) {
   std::vector<std::size_t> places(counts.size());
   std::iota(places.begin(), places.end(), std::size_t{0});
-  std::ranges::stable_sort(places, std::greater<>(), [&](std::size_t e) { return counts[e]; });
+  std::ranges::sort(places, {}, [&](std::size_t e) { return std::pair(-counts[e], e); });
   places.resize(num_hot);
   std::ranges::sort(places);
   return places;

@@ -1,6 +1,5 @@
 #include "tests/traces/read_property.h"
 
-#include <cmath>
 #include <memory>
 #include <stdexcept>
 
@@ -60,18 +59,24 @@ void check_errors(const ReadResult& stopped, const ReadResult& thrown) {
   require_promise(stopped.error.find('\n') == std::string::npos, "more than one line: " + stopped.error);
 }
 
+// Only a capacity that no memory holds is refused.
+void check_load(const TraceHeader& header, const TraceRecord& record) {
+  try {
+    const LayerLoad load = load_of(header, record);
+    require_promise(load.workload.num_tokens >= 0 && load.max_over_mean >= 1, "a load that cannot be");
+  } catch (const InputError& error) {
+    const std::string what = error.what();
+    require_promise(what.find("capacity") != std::string::npos, "another refusal: " + what);
+  }
+}
+
 // Records can be bound to a workload, written, and read as the same.
 void check_round_trip(const ReadResult& result) {
   std::string text;
   TraceOutput output(std::make_unique<StringSink>(text), *result.header);
   for (const TraceRecord& record : result.records) {
     output.add(record);
-    if (record.pass == Pass::kForward) {
-      try {
-        (void)load_of(*result.header, record);
-      } catch (const InputError&) {  // a capacity that no memory holds
-      }
-    }
+    if (record.pass == Pass::kForward) check_load(*result.header, record);
   }
   output.close();
   const ReadResult again = read(text, TraceDamage::kThrow, kMaxLineBytes);
