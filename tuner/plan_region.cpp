@@ -82,7 +82,6 @@ void PlanRegion::fill(Table& table, Pass pass, const ModelNeighbourhood& neighbo
   table.high_us.resize(count);
   table.own_variances.resize(count);
   table.slopes.resize(count, neighbourhood.num_parameters());
-  table.bends.resize(count, neighbourhood.num_parameters());
   PassSimulator low(workload_at(span_.low), cluster_);
   PassSimulator middle(workload_at(span_.middle()), cluster_);
   PassSimulator high(workload_at(span_.high), cluster_);
@@ -102,7 +101,6 @@ void PlanRegion::fill(Table& table, Pass pass, const ModelNeighbourhood& neighbo
     const double duration_us = simulator.duration_us(neighbourhood.centre());
     const ModelNeighbourhood::Slopes slopes = neighbourhood.slopes(simulator, duration_us);
     table.slopes.row(i) = slopes.per_sigma;
-    table.bends.row(i) = slopes.bends;
     table.own_variances[i] = slopes.own_variance;
   }
   table.constants = table.slopes * offsets_;
