@@ -88,7 +88,8 @@ std::vector<std::int64_t> draw_capacities(std::int64_t least, int num_iterations
     const double grown = std::log(kLargestGrowth) * (0.8 * wave(0) + 0.2 * wave(1));
     const double growth = std::clamp(std::exp(grown + kJitter * random.normal()), 1.0, kLargestGrowth);
     capacities.push_back(
-        std::max<std::int64_t>(std::llround(growth * static_cast<double>(least) / static_cast<double>(step)), 1) *
+        std::max<std::int64_t>(std::llround(growth * static_cast<double>(least) / static_cast<double>(step)),
+                               1) *
         step);
   }
   return capacities;

@@ -16,7 +16,7 @@ namespace flex::bench {
 /// One layer on one simulated cluster, a link of which changes its speed in the middle of a run.
 struct OnlineSetting {
   Cluster cluster;
-  Workload workload;      ///< at the least capacity of a run
+  Workload workload;       ///< at the least capacity of a run
   double link_factor = 1;  ///< on the bandwidth between nodes; of one node, inside it
 
   /// e.g. `dgx_h100 W64 E16 T4096 M2048 H8192 C512 inter x0.5`.
@@ -47,8 +47,8 @@ class OnlineMachine {
 
   /// All legal plans at a capacity, before or after the change.
   struct Table {
-    std::vector<Plan> plans;          ///< ascending
-    std::vector<double> forward_us;   ///< by plan
+    std::vector<Plan> plans;         ///< ascending
+    std::vector<double> forward_us;  ///< by plan
     std::vector<double> backward_us;
     double best_us = 0;  ///< of the fastest pair
   };

@@ -258,8 +258,9 @@ TEST(OnlinePolicy, KeepsItsBucketNearTheEdges) {
   EXPECT_EQ(changes_at(1184), 1);
   EXPECT_EQ(changes_at(1120), 1) << "bucket 9 is kept down to 1,120";
   EXPECT_EQ(changes_at(1119), 2);
-  EXPECT_EQ(changes_at(1119, 1.5), 3) << "imbalance 1.5 is in bucket 1, from 1.41 on";
-  EXPECT_EQ(changes_at(1119, 1.35), 3) << "which is kept down to 1.30";
+  EXPECT_EQ(changes_at(1119, 1.5), 2) << "imbalance bucket 0 ends at 1.41, and is kept up to 1.54";
+  EXPECT_EQ(changes_at(1119, 1.6), 3);
+  EXPECT_EQ(changes_at(1119, 1.35), 3) << "bucket 1 is kept down to 1.30";
   EXPECT_EQ(changes_at(1119, 1.2), 4);
 }
 

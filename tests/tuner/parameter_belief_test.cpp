@@ -84,7 +84,7 @@ TEST(DriftDetector, NoiseAloneIsSeldomAChange) {
 
 TEST(CapacitySpan, BucketsLieInRegions) {
   EXPECT_EQ(region_span(0), (CapacitySpan{0, 0}));
-  EXPECT_EQ(region_span(1100), (CapacitySpan{1024, 1151}));
+  EXPECT_EQ(region_span(1100), (CapacitySpan{1024, 1279}));
   EXPECT_EQ(bucket_span(1100), (CapacitySpan{1024, 1151}));
   EXPECT_EQ(bucket_span(5), (CapacitySpan{5, 5}));
   std::int64_t next = 0;

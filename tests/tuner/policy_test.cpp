@@ -43,7 +43,7 @@ TEST(PolicySpec, ReadsBackWhatItPrints) {
 TEST(PolicySpec, SaysWhatIsWrong) {
   EXPECT_EQ(
       error_of([] { (void)parse_policy("onlin"); }),
-      "'onlin' is no policy; use static:PLAN, dictionary, model, online, oracle (did you mean online?)");
+      "\"onlin\" is no policy; use static:PLAN, dictionary, model, online, oracle (did you mean online?)");
   EXPECT_THAT(error_of([] { (void)parse_policy("static"); }),
               HasSubstr("needs a plan, as in 'static:r1 d2 2dh'"));
   EXPECT_THAT(error_of([] { (void)parse_policy("static:fast"); }), HasSubstr("'fast' is unknown"));
