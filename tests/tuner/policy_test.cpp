@@ -82,7 +82,10 @@ TEST(StaticPolicy, ObeysMayRun) {
       {.cluster = problem.cluster,
        .may_run = [](const LayerLoad& load, const Plan&) { return load.workload.capacity < 100; }});
   EXPECT_EQ(policy->choose(0, load_at(problem, 64)), pair_of("r0", "r0"));
+  ::testing::internal::CaptureStderr();
   EXPECT_EQ(policy->choose(0, load_at(problem, 128)), kDefaultPlans);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("it is kept from running, as by a memory limit"));
 }
 
 TEST(OraclePolicy, TakesTheTruthsBestPairAtEachLoad) {
