@@ -60,13 +60,14 @@ std::string OnlineSetting::text() const {
                      cluster.nodes > 1 ? "inter" : "intra", link_factor);
 }
 
-std::vector<OnlineSetting> draw_online_settings(std::uint64_t seed) {
+std::vector<OnlineSetting> draw_online_settings(int shapes_per_world, std::uint64_t seed) {
   std::vector<OnlineSetting> settings;
   PhiloxStream random(seed);
   for (const char* name : {"azure_ndv4_a100", "dgx_h100"}) {
     for (const int nodes : {1, 4, 16, 32, 64, 256}) {
       const Cluster cluster = load_cluster(name, nodes);
-      for (int i = 0; i < 4; ++i) settings.push_back(draw_setting(cluster, i % 2 == 0 ? 0.5 : 2.0, random));
+      for (int i = 0; i < shapes_per_world; ++i)
+        settings.push_back(draw_setting(cluster, i % 2 == 0 ? 0.5 : 2.0, random));
     }
   }
   return settings;

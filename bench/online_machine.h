@@ -23,10 +23,11 @@ struct OnlineSetting {
   [[nodiscard]] std::string text() const;
 };
 
-/// Two layers on each of NDv4 and DGX H100 with 8, 32, 128, 256, 512 and 2,048 GPUs, the links of one to
-/// become half as fast, of the other twice as fast. Drawn by the seed from: E/W of 1/2, 1, 2, or E = 16; M of
-/// 1,024 to 4,096; H of 1,024 to 32,768; T of 4,096, 16,384, 65,536; k = 2; least capacities of 64 to 2,048.
-[[nodiscard]] std::vector<OnlineSetting> draw_online_settings(std::uint64_t seed);
+/// `shapes_per_world` layers on each of NDv4 and DGX H100 with 8, 32, 128, 256, 512 and 2,048 GPUs; the links
+/// of every other one become half as fast, of the rest twice as fast. Drawn by the seed from: E/W of 1/2, 1,
+/// 2, or E = 16; M of 1,024 to 4,096; H of 1,024 to 32,768; T of 4,096, 16,384, 65,536; k = 2; least
+/// capacities of 16 to 4,096. fp32 on NDv4 (in TF32), bf16 on H100.
+[[nodiscard]] std::vector<OnlineSetting> draw_online_settings(int shapes_per_world, std::uint64_t seed);
 
 /// The most that the needed capacity grows to, over the least.
 /// @source Hwang et al. (arXiv 2206.03382): the workload of a layer changed by up to 4.38x in one training

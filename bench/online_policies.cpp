@@ -21,7 +21,8 @@ namespace {
 
 struct Options {
   OnlineRunSettings run;
-  int num_seeds = 4;
+  int shapes_per_world = 8;
+  int num_seeds = 3;
   std::uint64_t first_seed = 2206;
   std::uint64_t settings_seed = 3382;
   int num_threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
@@ -30,7 +31,7 @@ struct Options {
 
 std::vector<SettingRuns> run_all(const Options& options) {
   std::vector<SettingRuns> all;
-  for (OnlineSetting& setting : draw_online_settings(options.settings_seed)) {
+  for (OnlineSetting& setting : draw_online_settings(options.shapes_per_world, options.settings_seed)) {
     all.push_back({.setting = std::move(setting)});
   }
   std::atomic<std::size_t> next = 0;
@@ -53,6 +54,8 @@ std::vector<SettingRuns> run_all(const Options& options) {
 int run_program(int argc, char** argv) {
   Options options;
   CLI::App app("Plan policies on simulated machines");
+  app.add_option("--shapes", options.shapes_per_world, "layers on each of 12 clusters")
+      ->check(CLI::PositiveNumber);
   app.add_option("--seeds", options.num_seeds, "runs of each setting")->check(CLI::PositiveNumber);
   app.add_option("--seed", options.first_seed, "the first of them");
   app.add_option("--settings-seed", options.settings_seed, "draws the layers");

@@ -29,9 +29,8 @@ constexpr double kLeastNoise = 0.002;
 
 }  // namespace
 
-OnlineLearner::OnlineLearner(const Cluster& cluster, const CostModel& costs, const OnlineSettings& settings)
-    : cluster_(cluster),
-      costs_(costs),
+OnlineLearner::OnlineLearner(const CostModel& costs, const OnlineSettings& settings)
+    : costs_(costs),
       errors_{.parameter = settings.parameter_error, .candidate = settings.candidate_error},
       belief_(static_cast<Eigen::Index>(num_scalable(costs.parameters())), kMaxResiduals) {
   noise_variance_.fill(settings.measurement_spread * settings.measurement_spread);
@@ -90,8 +89,8 @@ bool OnlineLearner::observe(PlanRegion& region, Pass pass, std::int32_t place, s
   return changed;
 }
 
-// Most changes are of one thing: a link, a clock. Each parameter is asked how well it alone explains what could
-// not be believed, and may have moved by so much of kChange as that makes it likely.
+// Most changes are of one thing: a link, a clock. Each parameter is asked how well it alone explains what
+// could not be believed, and may have moved by so much of kChange as that makes it likely.
 void OnlineLearner::learn_change() {
   const std::size_t count = std::min(num_outliers_, outliers_.size());
   const Eigen::Index num_parameters = belief_.num_parameters();

@@ -17,7 +17,8 @@ namespace flex {
 /// measurements scatter, and whether the machine has changed.
 class OnlineLearner {
  public:
-  OnlineLearner(const Cluster& cluster, const CostModel& costs, const OnlineSettings& settings);
+  /// `costs` must live as long.
+  OnlineLearner(const CostModel& costs, const OnlineSettings& settings);
 
   [[nodiscard]] const ParameterBelief& belief() const { return belief_; }
   /// Of the logarithm of one measurement of this pass.
@@ -65,7 +66,6 @@ class OnlineLearner {
   [[nodiscard]] double expected_log_us(const PlanRegion& region, Pass pass, std::int32_t place) const;
   void learn_noise(PlanRegion::Record& record, Pass pass, double over_model);
 
-  Cluster cluster_;
   const CostModel& costs_;
   ModelErrors errors_;
   ParameterBelief belief_;

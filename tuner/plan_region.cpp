@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
+#include <utility>
 
 #include "costmodel/plan_space.h"
 #include "tuner/fastest_pair.h"
@@ -17,9 +17,8 @@ constexpr double kNoSlope = 0.01;
 
 }  // namespace
 
-PlanRegion::PlanRegion(const LayerLoad& first, const CapacitySpan& span, const Cluster& cluster,
-                       Passes passes)
-    : first_(first), span_(span), cluster_(cluster), passes_(passes) {}
+PlanRegion::PlanRegion(const LayerLoad& first, const CapacitySpan& span, Cluster cluster, Passes passes)
+    : first_(first), span_(span), cluster_(std::move(cluster)), passes_(passes) {}
 
 Workload PlanRegion::workload_at(std::int64_t capacity) const {
   Workload workload = first_.workload;

@@ -37,7 +37,7 @@ class PlanRegion {
   };
 
   /// `first`: a load in the span. Nothing is simulated before the first build().
-  PlanRegion(const LayerLoad& first, const CapacitySpan& span, const Cluster& cluster, Passes passes);
+  PlanRegion(const LayerLoad& first, const CapacitySpan& span, Cluster cluster, Passes passes);
 
   /// Simulates the candidates with the parameters that are believed in: those that `costs` moved to `offsets`
   /// says are not kFarBehind, the default plan, and those that are pinned or have residuals. Records are
