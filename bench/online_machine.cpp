@@ -60,13 +60,14 @@ std::string OnlineSetting::text() const {
                      cluster.nodes > 1 ? "inter" : "intra", link_factor);
 }
 
-std::vector<OnlineSetting> draw_online_settings(std::uint64_t seed) {
+std::vector<OnlineSetting> draw_online_settings(int shapes_per_world, std::uint64_t seed) {
   std::vector<OnlineSetting> settings;
   PhiloxStream random(seed);
   for (const char* name : {"azure_ndv4_a100", "dgx_h100"}) {
     for (const int nodes : {1, 4, 16, 32, 64, 256}) {
       const Cluster cluster = load_cluster(name, nodes);
-      for (int i = 0; i < 4; ++i) settings.push_back(draw_setting(cluster, i % 2 == 0 ? 0.5 : 2.0, random));
+      for (int i = 0; i < shapes_per_world; ++i)
+        settings.push_back(draw_setting(cluster, i % 2 == 0 ? 0.5 : 2.0, random));
     }
   }
   return settings;
@@ -88,7 +89,8 @@ std::vector<std::int64_t> draw_capacities(std::int64_t least, int num_iterations
     const double grown = std::log(kLargestGrowth) * (0.8 * wave(0) + 0.2 * wave(1));
     const double growth = std::clamp(std::exp(grown + kJitter * random.normal()), 1.0, kLargestGrowth);
     capacities.push_back(
-        std::max<std::int64_t>(std::llround(growth * static_cast<double>(least) / static_cast<double>(step)), 1) *
+        std::max<std::int64_t>(std::llround(growth * static_cast<double>(least) / static_cast<double>(step)),
+                               1) *
         step);
   }
   return capacities;

@@ -104,8 +104,7 @@ OnlineRun run_policies(const OnlineSetting& setting, OnlineMachine& machine,
   OnlineRun run;
   sum_static(run, machine, scenario);
   const PolicyContext context{.cluster = setting.cluster, .costs = &model, .online = settings.online};
-  run.dictionary =
-      run_policy(*make_policy({.kind = PolicyKind::kDictionary}, context), machine, scenario);
+  run.dictionary = run_policy(*make_policy({.kind = PolicyKind::kDictionary}, context), machine, scenario);
   run.model = run_policy(*make_policy({.kind = PolicyKind::kModel}, context), machine, scenario);
   OnlinePolicy online(context);
   run.online = run_policy(online, machine, scenario);

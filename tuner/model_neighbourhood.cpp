@@ -32,16 +32,15 @@ ModelNeighbourhood::ModelNeighbourhood(const Cluster& cluster, const CostModel& 
 
 ModelNeighbourhood::Slopes ModelNeighbourhood::slopes(PassSimulator& simulator, double duration_us) const {
   Slopes result{.per_sigma = Eigen::RowVectorXd(num_parameters()),
-                .bends = Eigen::RowVectorXd(num_parameters()),
                 .own_variance = errors_.candidate * errors_.candidate};
   for (Eigen::Index i = 0; i < num_parameters(); ++i) {
     const auto at = static_cast<std::size_t>(2 * i);
     const double up = std::log(simulator.duration_us(neighbours_[at]) / duration_us);
     const double down = std::log(simulator.duration_us(neighbours_[at + 1]) / duration_us);
     result.per_sigma[i] = (up - down) / 2;
-    result.bends[i] = (up + down) / 2;
+    const double bend = (up + down) / 2;
+    result.own_variance += bend * bend;
   }
-  result.own_variance += result.bends.squaredNorm();
   return result;
 }
 

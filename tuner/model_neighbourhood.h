@@ -32,10 +32,7 @@ class ModelNeighbourhood {
 
   /// What the logarithm of the duration of a pass depends on.
   struct Slopes {
-    Eigen::RowVectorXd per_sigma;  ///< half the difference between one sigma more and one sigma less
-    /// By how much the two directions disagree, halved: one sigma more adds slope plus bend, one less adds
-    /// bend minus slope.
-    Eigen::RowVectorXd bends;
+    Eigen::RowVectorXd per_sigma;  ///< differences over one sigma in either direction
     /// The candidate's own: where the two directions disagree, as where another stream becomes the longer
     /// one, half the disagreement is error of the candidate itself.
     double own_variance = 0;

@@ -30,7 +30,7 @@ BucketPlace place_of(std::size_t shape, const LayerLoad& load) {
 }  // namespace
 
 OnlineBuckets::OnlineBuckets(const PolicyContext& context)
-    : context_(context), learner_(context.cluster, *context.costs, context.online), choice_(context.online) {}
+    : context_(context), learner_(*context.costs, context.online), choice_(context.online) {}
 
 std::size_t OnlineBuckets::shape_of(const Workload& workload) {
   const auto known =

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include "costmodel/parameter_scaling.h"
 
@@ -28,29 +27,14 @@ constexpr double kOtherChange = 1;  ///< where others explain the change better
 constexpr double kNoiseWeight = 0.02;
 constexpr double kLeastNoise = 0.002;
 
-/// Of a parameter, from one observation to the next.
-constexpr double kChanceOfChange = 2e-5;
-/// Responses from which on a duration shows a change of a parameter, in logarithms to one sigma: of what takes a
-/// fifth of the time.
-constexpr double kShowing = 0.03;
-
 }  // namespace
 
-double expected_positive(double mean, double sigma) {
-  if (sigma <= 0) return std::max(mean, 0.0);
-  const double z = mean / sigma;
-  const double density = std::exp(-z * z / 2) / std::sqrt(2 * std::numbers::pi);
-  return sigma * density + mean * std::erfc(-z / std::numbers::sqrt2) / 2;
-}
-
-OnlineLearner::OnlineLearner(const Cluster& cluster, const CostModel& costs, const OnlineSettings& settings)
-    : cluster_(cluster),
-      costs_(costs),
+OnlineLearner::OnlineLearner(const CostModel& costs, const OnlineSettings& settings)
+    : costs_(costs),
       errors_{.parameter = settings.parameter_error, .candidate = settings.candidate_error},
       belief_(static_cast<Eigen::Index>(num_scalable(costs.parameters())), kMaxResiduals) {
   noise_variance_.fill(settings.measurement_spread * settings.measurement_spread);
   form_.slopes = Eigen::VectorXd::Zero(belief_.num_parameters());
-  last_shown_.resize(static_cast<std::size_t>(belief_.num_parameters()));
   outliers_.resize(kMaxOutliers, Outlier{.form = form_});
   owners_.reserve(kMaxResiduals);
 }
@@ -85,13 +69,6 @@ bool OnlineLearner::observe(PlanRegion& region, Pass pass, std::int32_t place, s
   PlanRegion::Record& record = region.record(pass, place);
   if (record.slot < 0) give_slot(region, pass, place);
   owners_[static_cast<std::size_t>(record.slot)].last_observed = ++num_observations_;
-  for (Eigen::Index p = 0; p < belief_.num_parameters(); ++p) {
-    for (const int direction : {1, -1}) {
-      if (std::abs(region.response(pass, place, p, direction)) > kShowing) {
-        last_shown(p, direction) = num_observations_;
-      }
-    }
-  }
   belief_.age(kParameterWalk * kParameterWalk, kResidualWalk * kResidualWalk);
 
   form_.clear();
@@ -112,8 +89,8 @@ bool OnlineLearner::observe(PlanRegion& region, Pass pass, std::int32_t place, s
   return changed;
 }
 
-// Most changes are of one thing: a link, a clock. Each parameter is asked how well it alone explains what could
-// not be believed, and may have moved by so much of kChange as that makes it likely.
+// Most changes are of one thing: a link, a clock. Each parameter is asked how well it alone explains what
+// could not be believed, and may have moved by so much of kChange as that makes it likely.
 void OnlineLearner::learn_change() {
   const std::size_t count = std::min(num_outliers_, outliers_.size());
   const Eigen::Index num_parameters = belief_.num_parameters();
@@ -178,28 +155,6 @@ double OnlineLearner::saving_variance(const PlanRegion& region, const PlanRegion
     region.add_to(form_, pass, other.of(pass), -us[other.of(pass)]);
   }
   return belief_.variance(form_);
-}
-
-double OnlineLearner::hidden_saving_us(const PlanRegion& region, const PlanRegion::Pair& incumbent,
-                                       const PlanRegion::Pair& other, const Eigen::VectorXd& forward_us,
-                                       const Eigen::VectorXd& backward_us, double least_us) const {
-  const double other_us = forward_us[other.forward] + backward_us[other.backward];
-  const double saving_us = forward_us[incumbent.forward] + backward_us[incumbent.backward] - other_us;
-  double sum_us = 0;
-  for (Eigen::Index p = 0; p < belief_.num_parameters(); ++p) {
-    for (const int direction : {1, -1}) {
-      const std::int64_t age = num_observations_ - last_shown(p, direction);
-      double response_us = region.response(Pass::kForward, other.forward, p, direction) * forward_us[other.forward];
-      if (region.passes() == Passes::kBoth) {
-        response_us += region.response(Pass::kBackward, other.backward, p, direction) * backward_us[other.backward];
-      }
-      if (age == 0 || -response_us < kShowing * other_us) continue;
-      // Half of the changes go this way.
-      const double chance = -std::expm1(-kChanceOfChange * static_cast<double>(age)) / 2;
-      sum_us += chance * expected_positive(saving_us - least_us, -kChange * response_us);
-    }
-  }
-  return sum_us;
 }
 
 double OnlineLearner::sigma(const PlanRegion& region, Pass pass, std::int32_t place) const {

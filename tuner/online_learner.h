@@ -13,14 +13,12 @@
 /// Private to the online policy.
 namespace flex {
 
-/// Expected value of max(x, 0) of a normal x.
-[[nodiscard]] double expected_positive(double mean, double sigma);
-
 /// What observations of all layers teach about one machine: its cost parameters, residuals of plans, how much
 /// measurements scatter, and whether the machine has changed.
 class OnlineLearner {
  public:
-  OnlineLearner(const Cluster& cluster, const CostModel& costs, const OnlineSettings& settings);
+  /// `costs` must live as long.
+  OnlineLearner(const CostModel& costs, const OnlineSettings& settings);
 
   [[nodiscard]] const ParameterBelief& belief() const { return belief_; }
   /// Of the logarithm of one measurement of this pass.
@@ -39,11 +37,6 @@ class OnlineLearner {
   [[nodiscard]] double saving_variance(const PlanRegion& region, const PlanRegion::Pair& incumbent,
                                        const PlanRegion::Pair& other, const Eigen::VectorXd& forward_us,
                                        const Eigen::VectorXd& backward_us) const;
-  /// Expected value of what `other` may save above `least_us` because one parameter has changed and no plan
-  /// that ran lately would have shown it.
-  [[nodiscard]] double hidden_saving_us(const PlanRegion& region, const PlanRegion::Pair& incumbent,
-                                        const PlanRegion::Pair& other, const Eigen::VectorXd& forward_us,
-                                        const Eigen::VectorXd& backward_us, double least_us) const;
   /// Standard deviation of the logarithm of one plan's duration.
   [[nodiscard]] double sigma(const PlanRegion& region, Pass pass, std::int32_t place) const;
 
@@ -59,12 +52,6 @@ class OnlineLearner {
     std::int64_t last_observed = 0;
   };
 
-  [[nodiscard]] std::int64_t& last_shown(Eigen::Index parameter, int direction) {
-    return last_shown_[static_cast<std::size_t>(parameter)][direction > 0 ? 1 : 0];
-  }
-  [[nodiscard]] std::int64_t last_shown(Eigen::Index parameter, int direction) const {
-    return last_shown_[static_cast<std::size_t>(parameter)][direction > 0 ? 1 : 0];
-  }
   /// What was too far off to be believed, until the detectors know what it was.
   struct Outlier {
     BeliefForm form;
@@ -79,7 +66,6 @@ class OnlineLearner {
   [[nodiscard]] double expected_log_us(const PlanRegion& region, Pass pass, std::int32_t place) const;
   void learn_noise(PlanRegion::Record& record, Pass pass, double over_model);
 
-  Cluster cluster_;
   const CostModel& costs_;
   ModelErrors errors_;
   ParameterBelief belief_;
@@ -89,8 +75,6 @@ class OnlineLearner {
   std::size_t num_outliers_ = 0;
   std::vector<Owner> owners_;  // by slot
   std::int64_t num_observations_ = 0;
-  /// By parameter, of it becoming larger and smaller: the last observation that would have shown it.
-  std::vector<std::array<std::int64_t, 2>> last_shown_;
   double last_surprise_ = 0;
   mutable BeliefForm form_;  // scratch
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 namespace flex {
 namespace {
@@ -11,6 +12,15 @@ namespace {
 constexpr std::size_t kTriedPerGroup = 3;
 /// Gains of an observation below this, as a fraction of the incumbent's time, are none.
 constexpr double kLeastGain = 5e-4;
+
+/// Expected value of max(x, 0) for a normal x.
+double expected_positive(double mean, double sigma) {
+  if (sigma <= 0) return std::max(mean, 0.0);
+  const double z = mean / sigma;
+  const double density = std::exp(-z * z / 2) / std::sqrt(2 * std::numbers::pi);
+  const double below = std::erfc(-z / std::numbers::sqrt2) / 2;
+  return sigma * density + mean * below;
+}
 
 }  // namespace
 
@@ -86,9 +96,7 @@ double PairChoice::gain_of(const PlanRegion::Pair& other, const PlanRegion::Pair
   }
   // By how much one observation may move what is expected to be saved.
   const double moved_us = variance / std::sqrt(variance + noise);
-  const double least_us = settings_.least_saving * total_us(incumbent);
-  return expected_positive(saving_us - least_us, moved_us) +
-         learner_->hidden_saving_us(*region_, incumbent, other, us_[0], us_[1], least_us);
+  return expected_positive(saving_us - settings_.least_saving * total_us(incumbent), moved_us);
 }
 
 std::optional<Trying> PairChoice::most_promising(const PlanRegion::Pair& incumbent, double uses) {

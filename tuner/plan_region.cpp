@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
+#include <utility>
 
 #include "costmodel/plan_space.h"
 #include "tuner/fastest_pair.h"
@@ -17,9 +17,8 @@ constexpr double kNoSlope = 0.01;
 
 }  // namespace
 
-PlanRegion::PlanRegion(const LayerLoad& first, const CapacitySpan& span, const Cluster& cluster,
-                       Passes passes)
-    : first_(first), span_(span), cluster_(cluster), passes_(passes) {}
+PlanRegion::PlanRegion(const LayerLoad& first, const CapacitySpan& span, Cluster cluster, Passes passes)
+    : first_(first), span_(span), cluster_(std::move(cluster)), passes_(passes) {}
 
 Workload PlanRegion::workload_at(std::int64_t capacity) const {
   Workload workload = first_.workload;
@@ -82,7 +81,6 @@ void PlanRegion::fill(Table& table, Pass pass, const ModelNeighbourhood& neighbo
   table.high_us.resize(count);
   table.own_variances.resize(count);
   table.slopes.resize(count, neighbourhood.num_parameters());
-  table.bends.resize(count, neighbourhood.num_parameters());
   PassSimulator low(workload_at(span_.low), cluster_);
   PassSimulator middle(workload_at(span_.middle()), cluster_);
   PassSimulator high(workload_at(span_.high), cluster_);
@@ -102,7 +100,6 @@ void PlanRegion::fill(Table& table, Pass pass, const ModelNeighbourhood& neighbo
     const double duration_us = simulator.duration_us(neighbourhood.centre());
     const ModelNeighbourhood::Slopes slopes = neighbourhood.slopes(simulator, duration_us);
     table.slopes.row(i) = slopes.per_sigma;
-    table.bends.row(i) = slopes.bends;
     table.own_variances[i] = slopes.own_variance;
   }
   table.constants = table.slopes * offsets_;

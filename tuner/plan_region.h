@@ -37,7 +37,7 @@ class PlanRegion {
   };
 
   /// `first`: a load in the span. Nothing is simulated before the first build().
-  PlanRegion(const LayerLoad& first, const CapacitySpan& span, const Cluster& cluster, Passes passes);
+  PlanRegion(const LayerLoad& first, const CapacitySpan& span, Cluster cluster, Passes passes);
 
   /// Simulates the candidates with the parameters that are believed in: those that `costs` moved to `offsets`
   /// says are not kFarBehind, the default plan, and those that are pinned or have residuals. Records are
@@ -80,12 +80,6 @@ class PlanRegion {
   [[nodiscard]] double constant_of(Pass pass, std::int32_t place) const {
     return table(pass).constants[place];
   }
-  /// What a parameter that is one sigma larger (`direction` 1) or smaller (-1) adds to the logarithm of a
-  /// duration.
-  [[nodiscard]] double response(Pass pass, std::int32_t place, Eigen::Index parameter, int direction) const {
-    const Table& one = table(pass);
-    return direction * one.slopes(place, parameter) + one.bends(place, parameter);
-  }
   [[nodiscard]] double own_variance(Pass pass, std::int32_t place) const {
     return table(pass).own_variances[place];
   }
@@ -99,7 +93,7 @@ class PlanRegion {
  private:
   struct Table {
     Eigen::VectorXd low_us, high_us;  // at the ends of the span
-    Eigen::MatrixXd slopes, bends;    // (plans, parameters), to one sigma
+    Eigen::MatrixXd slopes;           // (plans, parameters), to one sigma
     Eigen::VectorXd constants;
     Eigen::VectorXd own_variances;
     std::vector<Record> records;
