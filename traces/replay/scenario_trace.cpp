@@ -67,6 +67,7 @@ class ScenarioBuilder {
                                                       .policy = scenario.reshard,
                                                       .seed = seed});
       result_.header = resharder_->header();
+      result_.reshard = scenario.reshard;
     }
     result_.header.ranks_per_node = cluster.ranks_per_node;
     result_.header = changed_header(std::move(result_.header), scenario);

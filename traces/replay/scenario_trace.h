@@ -52,6 +52,7 @@ struct ExpertLoadMap {
 struct ScenarioTrace {
   TraceHeader header;
   Passes passes = Passes::kBoth;
+  std::optional<ReshardPolicy> reshard;  ///< if it was laid on other ranks
   std::vector<ReplayIteration> iterations;  ///< in the order of the trace
   std::vector<ReplayLoad> loads;
   std::vector<std::int64_t> steps;  ///< that have iterations, ascending
