@@ -136,17 +136,23 @@ void Simulator::Impl::ask(std::span<const SimulatedPass> passes, const Operation
 
 void Simulator::Impl::ask_pass(const SimulatedPass& pass, std::size_t first, const OperationCosts& costs) {
   const Schedule& schedule = *pass.schedule;
-  const bool alike = pass.counts.empty() && !costs.differs_by_rank();
+  const bool same_for_equal_loads = !costs.differs_by_rank();
+  std::int64_t tokens_before = -1;  // of the rank before
   for (int rank = 0; rank < result.num_ranks; ++rank) {
+    std::int64_t tokens = 0;
     for (std::size_t i = 0; i < schedule.operations.size(); ++i) {
+      const RankLoad load = loads.of(rank, schedule.operations[i]);
+      tokens = load.num_tokens;
       OperationCost& cost = result.costs[result.at(rank, first + i)];
-      if (alike && rank > 0) {
-        cost = result.costs[result.at(0, first + i)];
+      // Most ranks have as many tokens as their neighbour, and most operations see nothing else.
+      if (same_for_equal_loads && load.expert_rows.empty() && tokens == tokens_before) {
+        cost = result.costs[result.at(rank - 1, first + i)];
         continue;
       }
-      cost = costs.cost(schedule, i, loads.of(rank, schedule.operations[i]));
+      cost = costs.cost(schedule, i, load);
       check(cost, schedule.operations[i], rank);
     }
+    tokens_before = tokens;
   }
 }
 
