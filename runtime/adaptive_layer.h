@@ -31,8 +31,9 @@ namespace flex {
 /// its own in each step, and forward() waits for the last pass as it does with one.
 class AdaptiveLayer {
  public:
-  /// `layer`, of this context, `policy` and `recorder` (null: none) must outlive it. Layers of one model share a policy and differ in
-  /// `index`, from 0: what the policy, and the recorder, know the layer by. Collective.
+  /// `layer`, of this context, `policy` and `recorder` (null: none) must outlive it. Layers of one model
+  /// share a policy and differ in `index`, from 0: what the policy, and the recorder, know the layer by.
+  /// Collective.
   /// @throws InputError for a FLEX_PLAN that is wrong, see pinned_plans_blocking().
   AdaptiveLayer(MoeLayer& layer, PlanPolicy& policy, std::int64_t index, RankContext& context,
                 TraceRecorder* recorder = nullptr);

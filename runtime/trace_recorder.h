@@ -80,10 +80,10 @@ class TraceRecorder {
     std::int64_t top_k = 0;
     double capacity_factor = 0;
     bool ran_backward = false;
-    bool agreed = false;                     ///< all ranks know all counts
-    SparseCounts counts;                     ///< those, on rank 0
-    std::vector<std::int32_t> own_counts;    ///< (E) otherwise, once they are there
-    PassDurations durations;                 ///< on this rank, once they are over
+    bool agreed = false;                   ///< all ranks know all counts
+    SparseCounts counts;                   ///< those, on rank 0
+    std::vector<std::int32_t> own_counts;  ///< (E) otherwise, once they are there
+    PassDurations durations;               ///< on this rank, once they are over
   };
   /// Passes move from one to the next.
   struct Layer {
