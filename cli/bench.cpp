@@ -186,6 +186,8 @@ void run_memory(const Options& options) {
 
 void run(const Options& asked) {
   if (asked.suite == kMemorySuite) return run_memory(asked);
+  require(asked.policy.record.empty() || !asked.policy.policies.empty(),
+          "--record {}: bench records the run of a policy; name one with --policy", asked.policy.record);
   if (!asked.policy.policies.empty()) {
     return run_policy_bench(asked.policy, asked.layer, asked.machine, asked.json);
   }

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/plan_table.h"
 #include "cli/progress.h"
+#include "cli/recording.h"
 #include "cli/table.h"
 #include "costmodel/plan_space.h"
 #include "runtime/curve_trainer.h"
@@ -29,6 +31,7 @@ struct Options {
   int ranks = 4;
   int ranks_per_node = 2;
   int steps = 40;
+  std::string record;  // file for the routing of the run on several ranks; empty: none
 };
 
 struct Step {
@@ -36,11 +39,24 @@ struct Step {
   double loss = 0;
 };
 
-std::vector<Step> train(const TrainingCurve& curve, const Topology& topology, int steps) {
+std::unique_ptr<TraceRecorder> make_recorder(const std::string& file, const TrainingCurve& curve,
+                                             RankContext& context) {
+  if (file.empty()) return nullptr;
+  ForwardCall call = curve.layer.call;
+  call.capacity_factor = 0;
+  const TraceLayer layer =
+      trace_layer_of(curve.layer.config, call, curve.batch * curve.sequence / context.size(), context.size());
+  return std::make_unique<TraceRecorder>(file, recorded_header("flexmoe demo", {layer}, context), context);
+}
+
+/// `record`: file for the routing; empty: none.
+std::vector<Step> train(const TrainingCurve& curve, const Topology& topology, int steps,
+                        const std::string& record) {
   std::vector<Step> taken(static_cast<std::size_t>(steps));
   run_ranks(topology, 60s, [&](Communicator& world) {
     RankContext context(world, Device::cpu());
-    CurveTrainer trainer(curve, context);
+    const std::unique_ptr<TraceRecorder> recorder = make_recorder(record, curve, context);
+    CurveTrainer trainer(curve, context, recorder.get());
     Progress progress(fmt::format("training on {} rank(s)", world.size()));
     for (int step = 0; step < steps; ++step) {
       ForwardCall call = trainer.call();
@@ -58,6 +74,9 @@ std::vector<Step> train(const TrainingCurve& curve, const Topology& topology, in
       taken[static_cast<std::size_t>(step)] = {trainer.layer().forward_schedule().plan, loss};
       progress.update(step + 1, steps);
     }
+    if (recorder == nullptr) return;
+    recorder->finish_blocking();
+    end_recording(*recorder, record);
   });
   return taken;
 }
@@ -93,7 +112,8 @@ void run(const Options& options) {
       "another plan in every step: "
       "parallel degree r, pipeline degree d, All-to-All algorithm.\n\n",
       config.num_experts, config.model_dim, config.hidden_dim, curve.layer.call.top_k, options.ranks);
-  print_training(train(curve, {}, options.steps), train(curve, topology, options.steps), options.ranks);
+  const std::vector<Step> one = train(curve, {}, options.steps, "");
+  print_training(one, train(curve, topology, options.steps, options.record), options.ranks);
 
   LayerBenchmark benchmark{.config = config,
                            .num_tokens = curve.batch * curve.sequence / options.ranks,
@@ -134,6 +154,9 @@ void add_demo(CLI::App& app, Outcome&) {
   command->add_option("--steps", options->steps, "Training steps")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  command->add_option("--record", options->record,
+                      "Write the routing, plans and times of the training on several ranks to this routing "
+                      "trace (.jsonl, or .jsonl.gz to pack it)");
   command->callback([options] { run(*options); });
 }
 

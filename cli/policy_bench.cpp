@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "base/require.h"
 #include "cli/progress.h"
+#include "cli/recording.h"
 #include "cli/table.h"
 #include "costmodel/cost_model.h"
 #include "runtime/local_cluster.h"
@@ -107,6 +110,9 @@ void add_policy_bench_options(CLI::App& command, PolicyBenchOptions& options) {
       .add_option("--drift", options.drift,
                   "With --policy: by what factor the needed capacity grows, and falls again")
       ->capture_default_str();
+  command.add_option("--record", options.record,
+                     "With one --policy: write the routing, plans and times of its run to this routing trace "
+                     "(.jsonl, or .jsonl.gz to pack it)");
 }
 
 void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& asked,
@@ -115,6 +121,9 @@ void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& ask
   layer.capacity_factor = 0;  // dropless: the capacity follows the routing
   std::vector<PolicySpec> specs;
   for (const std::string& text : options.policies) specs.push_back(parse_policy(text));
+  require(options.record.empty() || specs.size() == 1,
+          "--record {}: one file holds the run of one policy; --policy names {}", options.record,
+          specs.size());
   const PolicyBenchmark benchmark{.config = layer.config(),
                                   .num_tokens = layer.tokens,
                                   .top_k = layer.top_k,
@@ -126,13 +135,24 @@ void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& ask
     const CostModel costs = cost_model_of(cluster);
     std::vector<ComparedPolicy> policies;
     for (const PolicySpec& spec : specs) policies.push_back(compared(spec, cluster, costs));
+    std::optional<TraceRecorder> recorder;
+    if (!options.record.empty()) {
+      const TraceLayer recorded =
+          trace_layer_of(benchmark.config, forward_call_of(benchmark), benchmark.num_tokens, world.size());
+      recorder.emplace(options.record,
+                       recorded_header(fmt::format("flexmoe bench --policy {}", to_string(specs.front())),
+                                       {recorded}, context),
+                       context);
+    }
     Compared result{.world = world.size(), .ranks_text = world.description()};
     {
       Progress progress("bench");
-      result.comparison = compare_policies(benchmark, policies, context,
-                                           [&](int done, int total) { progress.update(done, total); });
+      result.comparison = compare_policies(
+          benchmark, policies, context, [&](int done, int total) { progress.update(done, total); },
+          recorder ? &*recorder : nullptr);
     }
     if (world.rank() == 0) print(options, layer, result, json);
+    if (recorder) end_recording(*recorder, options.record);
   });
 }
 

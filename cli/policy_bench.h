@@ -15,6 +15,7 @@ struct PolicyBenchOptions {
   std::vector<std::string> policies;  ///< as parse_policy() reads them; empty: not asked for
   int iterations = 200;
   double drift = 2;
+  std::string record;  ///< file for the routing of the one policy's run; empty: none
 };
 
 void add_policy_bench_options(CLI::App& command, PolicyBenchOptions& options);

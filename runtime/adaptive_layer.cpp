@@ -1,9 +1,7 @@
 #include "runtime/adaptive_layer.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
-#include <cmath>
 #include <exception>
 #include <utility>
 
@@ -18,20 +16,20 @@ namespace {
 /// What each rank brings to the exchange before a pass.
 enum Word : std::size_t { kState, kForwardNs, kBackwardNs, kNumWords };
 
-std::int64_t duration_ns(const StreamTimer& timer) { return std::llround(timer.elapsed_us_blocking() * 1e3); }
-
 }  // namespace
 
-AdaptiveLayer::AdaptiveLayer(MoeLayer& layer, PlanPolicy& policy, std::int64_t index, RankContext& context)
+AdaptiveLayer::AdaptiveLayer(MoeLayer& layer, PlanPolicy& policy, std::int64_t index, RankContext& context,
+                             TraceRecorder* recorder)
     : layer_(layer),
       policy_(policy),
       index_(index),
       context_(context),
       pinned_(pinned_plans_blocking(context)),
       chooser_([this](const LayerLoad& load) { return choose(load); }),
-      forward_timer_(context.device()),
-      backward_timer_(context.device()),
-      words_(kNumWords * static_cast<std::size_t>(context.size())) {}
+      timers_(context.device()),
+      recorder_(recorder) {
+  if (recorder_ != nullptr) recorder_->attach(index, layer, timers_);
+}
 
 template <class Call>
 auto AdaptiveLayer::guarded(const char* what, Call&& call) {
@@ -46,44 +44,53 @@ auto AdaptiveLayer::guarded(const char* what, Call&& call) {
 
 ForwardResult AdaptiveLayer::forward(ConstTensorView x, TensorView y, const ForwardCall& call,
                                      Stream& stream) {
-  if (!pinned_ && !disagreed_) feed_back_blocking();
-  const bool adapts = !pinned_ && !disagreed_;
+  feed_back_blocking();
+  const bool asks = adapts();
+  const bool times = is_timed();
   ForwardCall adapted = call;
   adapted.plans = {};
   adapted.choose = disagreed_ ? nullptr : &chooser_;
   // What the policy made of the durations is compared, too, wherever the layer compares calls.
-  adapted.chooser_state = adapts ? guarded("the policy", [&] { return policy_.state_hash(); }) : 0;
-  if (adapts) forward_timer_.start(stream);
+  adapted.chooser_state = asks ? guarded("the policy", [&] { return policy_.state_hash(); }) : 0;
+  adapted.keep_counts = call.keep_counts || recorder_ != nullptr;
+  if (times) timers_.start_forward(stream);
   ForwardResult result = layer_.forward(x, y, adapted, stream);
-  if (adapts) forward_timer_.stop(stream);
-  if (adapts && result.plans_disagreed) fall_back();
-  if (adapts && !disagreed_) last_ = LastPass{.load = load_, .plans = result.plans};
+  if (times) timers_.stop_forward(stream);
+  if (recorder_ != nullptr) recorder_->end_forward(index_, adapted, result);
+  if (asks && result.plans_disagreed) fall_back();
+  if (asks && !disagreed_) last_ = LastPass{.load = load_, .plans = result.plans};
   result.plans_disagreed = disagreed_;
   return result;
 }
 
 void AdaptiveLayer::backward(ConstTensorView dy, TensorView dx, double loss_gradient, Stream& stream) {
-  if (last_) backward_timer_.start(stream);
+  const bool times = last_ || recorder_ != nullptr;
+  if (times) timers_.start_backward(stream);
   layer_.backward(dy, dx, loss_gradient, stream);
-  if (!last_) return;
-  backward_timer_.stop(stream);
-  last_->ran_backward = true;
-}
-
-PassDurations AdaptiveLayer::own_durations_blocking() const {
-  if (!last_) return {};
-  return {.forward_ns = duration_ns(forward_timer_),
-          .backward_ns = last_->ran_backward ? duration_ns(backward_timer_) : 0};
+  if (times) timers_.stop_backward(stream);
+  if (recorder_ != nullptr) recorder_->end_backward(index_);
 }
 
 void AdaptiveLayer::feed_back_blocking() {
-  const PassDurations own = guarded("the last pass", [&] { return own_durations_blocking(); });
-  const std::array<std::int64_t, kNumWords> mine = {
-      std::bit_cast<std::int64_t>(guarded("the policy", [&] { return policy_.state_hash(); })),
-      own.forward_ns, own.backward_ns};
-  context_.control().gather_host_blocking(mine, words_);
+  std::span<const std::int64_t> recorded_words;
+  if (recorder_ != nullptr) {
+    recorded_words = guarded("the last pass", [&] { return recorder_->begin_forward_blocking(index_); });
+  }
+  if (adapts()) return exchange_blocking(recorded_words);
+  if (recorder_ != nullptr) recorder_->exchange_blocking();
+}
+
+void AdaptiveLayer::exchange_blocking(std::span<const std::int64_t> recorded_words) {
+  const PassDurations own =
+      guarded("the last pass", [&] { return last_ ? timers_.durations_blocking() : PassDurations{}; });
+  mine_ = {std::bit_cast<std::int64_t>(guarded("the policy", [&] { return policy_.state_hash(); })),
+           own.forward_ns, own.backward_ns};
+  mine_.insert(mine_.end(), recorded_words.begin(), recorded_words.end());
+  words_.resize(mine_.size() * static_cast<std::size_t>(context_.size()));
+  context_.control().gather_host_blocking(mine_, words_);
+  if (!recorded_words.empty()) recorder_->take(words_, mine_.size(), kNumWords);
   PassDurations slowest;
-  for (std::size_t i = 0; i < words_.size(); i += kNumWords) {
+  for (std::size_t i = 0; i < words_.size(); i += mine_.size()) {
     if (words_[i + kState] != words_[kState]) return fall_back();
     slowest.forward_ns = std::max(slowest.forward_ns, words_[i + kForwardNs]);
     slowest.backward_ns = std::max(slowest.backward_ns, words_[i + kBackwardNs]);

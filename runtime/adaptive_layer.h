@@ -4,8 +4,9 @@
 #include <optional>
 #include <vector>
 
-#include "profiler/stream_timer.h"
 #include "runtime/moe_layer.h"
+#include "runtime/pass_timers.h"
+#include "runtime/trace_recorder.h"
 #include "tuner/plan_policy.h"
 
 namespace flex {
@@ -24,12 +25,18 @@ namespace flex {
 ///
 /// FLEX_PLAN, read when the layer is made, pins plans: the policy is then neither asked nor told, and nothing
 /// is exchanged or waited for beyond what MoeLayer does.
+///
+/// With a recorder every pass is recorded, with the durations that the policy is told. What the ranks tell
+/// each other for it travels in the exchange that there is anyway; without a policy that is asked, in one of
+/// its own in each step, and forward() waits for the last pass as it does with one.
 class AdaptiveLayer {
  public:
-  /// `layer`, of this context, and `policy` must outlive it. Layers of one model share a policy and differ in
-  /// `index`, from 0: what the policy knows the layer by. Collective.
+  /// `layer`, of this context, `policy` and `recorder` (null: none) must outlive it. Layers of one model
+  /// share a policy and differ in `index`, from 0: what the policy, and the recorder, know the layer by.
+  /// Collective.
   /// @throws InputError for a FLEX_PLAN that is wrong, see pinned_plans_blocking().
-  AdaptiveLayer(MoeLayer& layer, PlanPolicy& policy, std::int64_t index, RankContext& context);
+  AdaptiveLayer(MoeLayer& layer, PlanPolicy& policy, std::int64_t index, RankContext& context,
+                TraceRecorder* recorder = nullptr);
 
   /// As MoeLayer's, with the chosen plans: `plans`, `choose` and `chooser_state` of `call` do not matter. In
   /// the result, plans_disagreed is true for every pass that a disagreement has put on the default plan.
@@ -51,12 +58,12 @@ class AdaptiveLayer {
   struct LastPass {
     LayerLoad load;
     PlanPair plans;
-    bool ran_backward = false;
   };
 
+  [[nodiscard]] bool adapts() const { return !pinned_ && !disagreed_; }
+  [[nodiscard]] bool is_timed() const { return adapts() || recorder_ != nullptr; }
   void feed_back_blocking();
-  /// Of the last pass, on this rank; zeros without one.
-  [[nodiscard]] PassDurations own_durations_blocking() const;
+  void exchange_blocking(std::span<const std::int64_t> recorded_words);
   [[nodiscard]] PlanPair choose(const LayerLoad& load);
   void fall_back();
   /// Calls the policy, or waits for the last pass. If that throws, peers must not wait for this rank.
@@ -69,10 +76,11 @@ class AdaptiveLayer {
   RankContext& context_;
   std::optional<PlanPair> pinned_;
   PlanChooser chooser_;
-  StreamTimer forward_timer_, backward_timer_;
+  PassTimers timers_;
+  TraceRecorder* recorder_;
   LayerLoad load_;  ///< that choose() was asked at
   std::optional<LastPass> last_;
-  std::vector<std::int64_t> words_;  ///< of all ranks, from the last exchange
+  std::vector<std::int64_t> mine_, words_;  ///< of this rank and of all, in the last exchange
   bool disagreed_ = false;
 };
 

@@ -8,7 +8,7 @@
 
 namespace flex {
 
-CurveTrainer::CurveTrainer(const TrainingCurve& curve, RankContext& context)
+CurveTrainer::CurveTrainer(const TrainingCurve& curve, RankContext& context, TraceRecorder* recorder)
     : curve_(curve),
       context_(context),
       rows_(curve.batch / context.size()),
@@ -18,6 +18,7 @@ CurveTrainer::CurveTrainer(const TrainingCurve& curve, RankContext& context)
   require(curve.batch % context.size() == 0, "a batch of {} does not spread over {} ranks", curve.batch,
           context.size());
   load_parameters(curve.layer, layer_);
+  if (recorder != nullptr) recorded_.emplace(layer_, *recorder, 0, context);
   const Shape shape = {rows_ * curve.sequence, curve.layer.config.model_dim};
   for (Tensor* tensor : {&x_, &y_, &dy_, &dx_}) *tensor = Tensor(DType::kF32, shape, context.device());
   host_y_ = Tensor(DType::kF32, shape);
@@ -35,14 +36,14 @@ CurveTrainer::CurveTrainer(const TrainingCurve& curve, RankContext& context)
 }
 
 double CurveTrainer::step(const ForwardCall& call) {
-  static_cast<void>(layer_.forward(x_, y_, call, stream_));
+  forward(call);
   stream_.synchronize_blocking();
   copy_blocking(host_y_, y_);
   Tensor loss(DType::kF64, {1});
   loss.as<double>()[0] = loss_and_gradient();
   copy_blocking(dy_, host_dy_);
   copy_blocking(loss_, loss);
-  layer_.backward(dy_, dx_, curve_.aux_weight, stream_);
+  backward();
   if (context_.size() > 1) {
     context_.data().all_reduce(loss_.view().data, 1, DType::kF64, ReduceOp::kSum, Traffic::kOther, stream_);
   }
@@ -50,6 +51,19 @@ double CurveTrainer::step(const ForwardCall& call) {
   copy_blocking(loss, loss_);
   update();
   return loss.as<double>()[0];
+}
+
+void CurveTrainer::forward(const ForwardCall& call) {
+  static_cast<void>(recorded_ ? recorded_->forward(x_, y_, call, stream_)
+                              : layer_.forward(x_, y_, call, stream_));
+}
+
+void CurveTrainer::backward() {
+  if (recorded_) {
+    recorded_->backward(dy_, dx_, curve_.aux_weight, stream_);
+  } else {
+    layer_.backward(dy_, dx_, curve_.aux_weight, stream_);
+  }
 }
 
 double CurveTrainer::loss_and_gradient() {

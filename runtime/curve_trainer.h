@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "runtime/layer_file.h"
 #include "runtime/moe_layer.h"
+#include "runtime/recorded_layer.h"
 
 namespace flex {
 
@@ -12,8 +14,9 @@ namespace flex {
 /// (p+1)*B/W).
 class CurveTrainer {
  public:
-  /// Collective. @throws InputError unless the batch divides by the ranks. `curve` must outlive it.
-  CurveTrainer(const TrainingCurve& curve, RankContext& context);
+  /// Collective. @throws InputError unless the batch divides by the ranks. `curve` must outlive it, and so
+  /// must `recorder` (null: none), which records it as layer 0.
+  CurveTrainer(const TrainingCurve& curve, RankContext& context, TraceRecorder* recorder = nullptr);
 
   /// What the file says; the caller changes plans or the capacity.
   [[nodiscard]] const ForwardCall& call() const { return curve_.layer.call; }
@@ -23,6 +26,8 @@ class CurveTrainer {
   [[nodiscard]] MoeLayer& layer() { return layer_; }
 
  private:
+  void forward(const ForwardCall& call);
+  void backward();
   double loss_and_gradient();
   void update();
 
@@ -35,7 +40,8 @@ class CurveTrainer {
   Tensor loss_;                                             // (1) fp64 on the device
   std::vector<std::pair<Tensor, Tensor>> host_parameters_;  // value and gradient, in the layer's order
   Stream stream_;
-  MoeLayer layer_;  // last: it waits for its work, which uses the rest
+  MoeLayer layer_;  // it waits for its work, which uses the rest
+  std::optional<RecordedLayer> recorded_;
 };
 
 }  // namespace flex

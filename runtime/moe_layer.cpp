@@ -24,6 +24,8 @@ void MoeLayer::backward(ConstTensorView dy, TensorView dx, double loss_gradient,
 const MoeConfig& MoeLayer::config() const { return impl_->config_; }
 MoeParameters& MoeLayer::parameters() { return impl_->parameters_; }
 RoutingViews MoeLayer::routing() const { return impl_->routing(); }
+std::span<const std::int32_t> MoeLayer::host_counts() const { return impl_->host_counts(); }
+std::span<const std::int64_t> MoeLayer::source_counts() const { return impl_->source_counts(); }
 std::int64_t MoeLayer::num_dropped_blocking() const { return impl_->num_dropped_blocking(); }
 const Schedule& MoeLayer::route_schedule() const { return impl_->route_schedule_; }
 const Schedule& MoeLayer::forward_schedule() const { return impl_->forward_schedule_; }
@@ -222,6 +224,15 @@ RoutingViews MoeLayer::Impl::routing() const {
           .locations = route_.locations,
           .counts = route_.counts,
           .loss = route_.loss};
+}
+
+std::span<const std::int32_t> MoeLayer::Impl::host_counts() const {
+  if (!workload_.dropless && !call_.keep_counts) return {};
+  return {host_counts_.as<std::int32_t>(), static_cast<std::size_t>(config_.num_experts)};
+}
+
+std::span<const std::int64_t> MoeLayer::Impl::source_counts() const {
+  return workload_.dropless ? std::span<const std::int64_t>(source_counts_) : std::span<const std::int64_t>();
 }
 
 std::int64_t MoeLayer::Impl::num_dropped_blocking() const {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 
 #include "costmodel/layer_load.h"
 #include "costmodel/plan_pair.h"
@@ -33,6 +34,8 @@ struct ForwardCall {
   /// A promise that every rank passes as many tokens and the same call. With f > 0 nothing is exchanged on
   /// the host then, and nothing is compared either: ranks that break the promise end in a CommError.
   bool equal_tokens = false;
+  /// With f > 0: bring the counts of the routing to the host, as a dropless pass does. Ranks may differ in it.
+  bool keep_counts = false;
 };
 
 /// What the host knows about a pass once it is queued.
@@ -98,6 +101,12 @@ class MoeLayer {
   [[nodiscard]] const MoeConfig& config() const;
   [[nodiscard]] MoeParameters& parameters();
   [[nodiscard]] RoutingViews routing() const;
+  /// routing().counts in host memory, there once the last forward pass is done; empty with f > 0 unless its
+  /// call had keep_counts. Valid until the next forward pass.
+  [[nodiscard]] std::span<const std::int32_t> host_counts() const;
+  /// (W, E) the counts of all ranks in the last forward pass, which a dropless one agrees on before forward()
+  /// returns; empty with f > 0. Valid until the next forward pass.
+  [[nodiscard]] std::span<const std::int64_t> source_counts() const;
   /// Choices (t, j) of this rank that the last forward pass dropped. Waits for it.
   [[nodiscard]] std::int64_t num_dropped_blocking() const;
   /// Waits for the stream and throws if the last forward pass met a NaN or infinite logit, which CUDA cannot

@@ -21,7 +21,7 @@ PassKey MoeLayer::Impl::pass_key() const {
           static_cast<std::uint64_t>(workload_.num_tokens),
           static_cast<std::uint64_t>(call_.top_k),
           std::bit_cast<std::uint64_t>(call_.capacity_factor),
-          call_.training ? 1U : 0U,
+          (call_.training ? 1U : 0U) + (call_.keep_counts ? 2U : 0U),
           stable_hash(result_.plans.forward),
           stable_hash(result_.plans.backward),
           address(route_.clean.data),

@@ -48,6 +48,8 @@ class MoeLayer::Impl final : public OperationRunner {
 
   [[nodiscard]] RouteArgs route_args() const;
   [[nodiscard]] RoutingViews routing() const;
+  [[nodiscard]] std::span<const std::int32_t> host_counts() const;
+  [[nodiscard]] std::span<const std::int64_t> source_counts() const;
   [[nodiscard]] std::int64_t num_dropped_blocking() const;
 
   MoeConfig config_;

@@ -71,10 +71,8 @@ void MoeLayer::Impl::run_route(const Operation& operation, Stream& stream) {
     case kRoute:
       route(route_args(), stream);
       // Dropless: the agreement reads them on the host, once they have arrived there.
-      if (workload_.dropless) {
-        copy(host_needed_, route_.needed, stream);
-        copy(host_counts_, route_.counts, stream);
-      }
+      if (workload_.dropless) copy(host_needed_, route_.needed, stream);
+      if (workload_.dropless || call_.keep_counts) copy(host_counts_, route_.counts, stream);
       return;
     case kGateLossSums:
       return gate_loss_sums({.settings = settings,

@@ -66,11 +66,12 @@ std::vector<std::int64_t> draw_choices(const PolicyBenchmark& benchmark, double 
 /// One policy with a layer of its own.
 class Contender {
  public:
-  Contender(const ComparedPolicy& entry, const PolicyBenchmark& benchmark, RankContext& context)
+  Contender(const ComparedPolicy& entry, const PolicyBenchmark& benchmark, RankContext& context,
+            TraceRecorder* recorder)
       : entry_(entry),
         policy_(entry.make()),
         layer_(benchmark.config, context),
-        adaptive_(layer_, *policy_, 0, context) {
+        adaptive_(layer_, *policy_, 0, context, recorder) {
     run_.name = entry.name;
   }
 
@@ -108,7 +109,7 @@ class Contender {
 class Comparison {
  public:
   Comparison(const PolicyBenchmark& benchmark, const std::vector<ComparedPolicy>& policies,
-             RankContext& context)
+             RankContext& context, TraceRecorder* recorder)
       : benchmark_(benchmark),
         context_(context),
         random_(benchmark.seed, static_cast<std::uint64_t>(context.rank())),
@@ -119,7 +120,7 @@ class Comparison {
                                  static_cast<std::uint64_t>(context.rank()))),
         stream_(context.device()) {
     for (const ComparedPolicy& policy : policies) {
-      contenders_.push_back(std::make_unique<Contender>(policy, benchmark, context));
+      contenders_.push_back(std::make_unique<Contender>(policy, benchmark, context, recorder));
     }
   }
 
@@ -168,8 +169,8 @@ class Comparison {
   template <class Layer>
   ForwardResult run_blocking(Layer& layer, const PlanPair& plans) {
     constexpr double kLossGradient = 0.01;
-    const ForwardCall call{
-        .top_k = benchmark_.top_k, .capacity_factor = 0, .plans = plans, .equal_tokens = true};
+    ForwardCall call = forward_call_of(benchmark_);
+    call.plans = plans;
     const ForwardResult result = layer.forward(x_, y_, call, stream_);
     layer.backward(dy_, dx_, kLossGradient, stream_);
     stream_.synchronize_blocking();
@@ -187,17 +188,24 @@ class Comparison {
 
 }  // namespace
 
+ForwardCall forward_call_of(const PolicyBenchmark& benchmark) {
+  return {.top_k = benchmark.top_k, .capacity_factor = 0, .equal_tokens = true};
+}
+
 PolicyComparison compare_policies(const PolicyBenchmark& benchmark,
                                   const std::vector<ComparedPolicy>& policies, RankContext& context,
-                                  const std::function<void(int, int)>& progress) {
+                                  const std::function<void(int, int)>& progress, TraceRecorder* recorder) {
   check(benchmark, context.size());
+  require(recorder == nullptr || policies.size() == 1,
+          "the run of one policy is recorded; here are {} policies", policies.size());
   if (policies.empty()) return {};
-  Comparison comparison(benchmark, policies, context);
+  Comparison comparison(benchmark, policies, context, recorder);
   comparison.warm_up_blocking();
   for (int iteration = 0; iteration < benchmark.iterations; ++iteration) {
     comparison.run_iteration_blocking(iteration);
     if (progress && context.rank() == 0) progress(iteration + 1, benchmark.iterations);
   }
+  if (recorder != nullptr) recorder->finish_blocking();
   return comparison.finish();
 }
 

@@ -9,6 +9,7 @@
 
 #include "runtime/moe_config.h"
 #include "runtime/rank_context.h"
+#include "runtime/trace_recorder.h"
 #include "tuner/plan_policy.h"
 
 namespace flex {
@@ -33,6 +34,9 @@ struct PolicyBenchmark {
   std::uint64_t seed = 1;
 };
 
+/// How its passes are called.
+[[nodiscard]] ForwardCall forward_call_of(const PolicyBenchmark& benchmark);
+
 /// One policy's run, equal on all ranks.
 struct PolicyRun {
   struct Use {
@@ -42,10 +46,10 @@ struct PolicyRun {
   std::string name;
   /// Of all iterations, each the longest of the ranks: forward and backward, and what choosing plans took.
   double total_us = 0;
-  std::vector<Use> plans;         ///< the most used first
-  std::int64_t num_changes = 0;   ///< iterations whose plans were not those of the one before
+  std::vector<Use> plans;                    ///< the most used first
+  std::int64_t num_changes = 0;              ///< iterations whose plans were not those of the one before
   std::optional<std::int64_t> num_explored;  ///< see ComparedPolicy
-  bool disagreed = false;         ///< see AdaptiveLayer
+  bool disagreed = false;                    ///< see AdaptiveLayer
 };
 
 struct PolicyComparison {
@@ -56,11 +60,13 @@ struct PolicyComparison {
 
 /// Runs every policy on the same tokens: iteration by iteration, one after the other in turns, so that what
 /// else the machine does meets them all. Each has a layer of its own, which has run every plan before.
-/// Collective. `progress` as in benchmark_layer().
-/// @throws InputError for a benchmark that cannot be.
+/// Collective. `progress` as in benchmark_layer(). `recorder`, of one layer, records the iterations of a
+/// single policy, to the last one.
+/// @throws InputError for a benchmark that cannot be, or several policies with a recorder.
 [[nodiscard]] PolicyComparison compare_policies(const PolicyBenchmark& benchmark,
                                                 const std::vector<ComparedPolicy>& policies,
                                                 RankContext& context,
-                                                const std::function<void(int, int)>& progress = {});
+                                                const std::function<void(int, int)>& progress = {},
+                                                TraceRecorder* recorder = nullptr);
 
 }  // namespace flex

@@ -48,6 +48,10 @@ class TraceWriter {
   /// A record that no reader would take (TraceCheck), and a backward pass whose forward pass was dropped, are
   /// dropped in the thread, later.
   bool record(TraceRecord& record) noexcept;
+  /// Counts records that never came: passes whose numbers are lost. From the thread that records.
+  void drop(std::int64_t num_records) noexcept {
+    num_dropped_.fetch_add(num_records, std::memory_order_relaxed);
+  }
 
   /// Waits until everything is written, and ends the file. Once; record() must not be called any more.
   /// @throws FileError if any of it could not be written.
