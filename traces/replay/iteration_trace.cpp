@@ -57,9 +57,10 @@ IterationTrace read_iterations(TraceReader& reader) {
     record = {};
   }
   IterationTrace trace = std::move(collector).take();
-  require(!trace.iterations.empty(), "the trace has no forward records: there is nothing to replay");
   if (reader.trailer()) trace.num_dropped = reader.trailer()->num_dropped;
   trace.damage = reader.damage();
+  require(!trace.iterations.empty(), "{}",
+          trace.damage.value_or("the trace has no forward records: there is nothing to replay"));
   return trace;
 }
 
