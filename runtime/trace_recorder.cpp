@@ -224,11 +224,11 @@ void TraceRecorder::end_forward(std::int64_t index, const ForwardCall& call, con
 void TraceRecorder::end_backward(std::int64_t index) { layer_at(index).running.ran_backward = true; }
 
 void TraceRecorder::finish_blocking() {
-  for (int round = 0; round < 2; ++round) {  // what is measured, then what is running
+  // As if two more steps began.
+  for (int i = 0; i < 2; ++i) {
     words_.clear();
-    send_measured();
+    begin_step_blocking();
     exchange_blocking();
-    for (Layer& layer : layers_) measure_blocking(layer);
   }
 }
 
