@@ -8,7 +8,6 @@
 
 #include "base/log.h"
 #include "base/require.h"
-#include "cli/cache_commands.h"
 #include "cli/commands.h"
 #include "cli/layer_options.h"
 #include "cli/memory_table.h"
@@ -16,17 +15,17 @@
 #include "cli/policy_bench.h"
 #include "cli/progress.h"
 #include "cli/rank_options.h"
+#include "cli/run_cache.h"
 #include "cli/suite_table.h"
 #include "cli/table.h"
-#include "runtime/broadcast_snapshot.h"
 #include "runtime/device_memory_peak.h"
-#include "runtime/environment.h"
 #include "runtime/layer_benchmark.h"
 #include "runtime/layer_suite.h"
 #include "runtime/local_cluster.h"
 #include "runtime/memory_suite.h"
 #include "runtime/pinned_plans.h"
 #include "runtime/switching_benchmark.h"
+#include "tuner/cache.h"
 #include "tuner/tuned_plans.h"
 
 // flexmoe bench --ranks 4 --ranks-per-node 2 --plan all ...
@@ -76,10 +75,8 @@ LayerBenchmark benchmark_of(const Options& options) {
 /// The cache's plans for the load that comes up. Collective.
 PlanChooser tuned_chooser(const Options& options, RankContext& context) {
   const Cluster cluster = local_cluster(context.cluster().topology(), context.device());
-  const Environment environment = environment_of(context, cluster);
-  CacheSnapshot mine;
-  if (context.rank() == 0) mine = read_for_command(options.cache).snapshot(environment);
-  const auto snapshot = std::make_shared<const CacheSnapshot>(broadcast_snapshot_blocking(context, mine));
+  const auto snapshot =
+      std::make_shared<const CacheSnapshot>(snapshot_for_run(options.cache, context, cluster, true));
   const CostModel costs = cost_model_of(cluster);
   const bool speaks = context.rank() == 0;
   const std::optional<PlanPair> pinned = pinned_plans_blocking(context);
@@ -189,7 +186,7 @@ void run(const Options& asked) {
   require(asked.policy.record.empty() || !asked.policy.policies.empty(),
           "--record {}: bench records the run of a policy; name one with --policy", asked.policy.record);
   if (!asked.policy.policies.empty()) {
-    return run_policy_bench(asked.policy, asked.layer, asked.machine, asked.json);
+    return run_policy_bench(asked.policy, asked.layer, asked.machine, asked.cache, asked.json);
   }
   Options options = asked;
   if (!options.suite.empty()) options.machine.ranks = 1;  // a suite is of one rank
@@ -213,8 +210,8 @@ void add_bench(CLI::App& app, Outcome&) {
       ->capture_default_str();
   command->add_option(
       "--cache", options->cache,
-      "With --plan tuned: the file; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of "
-      "the user's caches");
+      "With --plan tuned, or --policy online, which begins with complete decisions: the tuning cache; "
+      "otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the user's caches");
   command->add_option("--backward-plan", options->backward_plan,
                       "Another plan of the same r for the backward pass");
   command

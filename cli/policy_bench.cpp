@@ -9,8 +9,10 @@
 #include "base/require.h"
 #include "cli/progress.h"
 #include "cli/recording.h"
+#include "cli/run_cache.h"
 #include "cli/table.h"
 #include "costmodel/cost_model.h"
+#include "costmodel/layer_memory.h"
 #include "runtime/local_cluster.h"
 #include "runtime/policy_benchmark.h"
 #include "tuner/online_policy.h"
@@ -19,11 +21,10 @@
 namespace flex::cli {
 namespace {
 
-/// `costs`, of `cluster`, must live as long as the policies that are made.
-ComparedPolicy compared(const PolicySpec& spec, const Cluster& cluster, const CostModel& costs) {
-  ComparedPolicy policy{.name = to_string(spec), .make = [spec, cluster, &costs] {
-                          return make_policy(spec, {.cluster = cluster, .costs = &costs});
-                        }};
+/// `context` and what it points to must live as long as the policies that are made.
+ComparedPolicy compared(const PolicySpec& spec, const PolicyContext& context) {
+  ComparedPolicy policy{.name = to_string(spec),
+                        .make = [spec, &context] { return make_policy(spec, context); }};
   if (spec.kind == PolicyKind::kOnline) {
     policy.num_explored = [](const PlanPolicy& made) {
       return dynamic_cast<const OnlinePolicy&>(made).statistics().explored_iterations;
@@ -110,13 +111,17 @@ void add_policy_bench_options(CLI::App& command, PolicyBenchOptions& options) {
       .add_option("--drift", options.drift,
                   "With --policy: by what factor the needed capacity grows, and falls again")
       ->capture_default_str();
+  command
+      .add_option("--memory-limit", options.memory_limit_bytes,
+                  "With --policy: plans whose layer needs more on a rank do not run, e.g. 4GiB (0: no limit)")
+      ->transform(CLI::AsSizeValue(false));
   command.add_option("--record", options.record,
                      "With one --policy: write the routing, plans and times of its run to this routing trace "
                      "(.jsonl, or .jsonl.gz to pack it)");
 }
 
 void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& asked,
-                      const RankOptions& machine, bool json) {
+                      const RankOptions& machine, const std::string& cache, bool json) {
   LayerOptions layer = asked;
   layer.capacity_factor = 0;  // dropless: the capacity follows the routing
   std::vector<PolicySpec> specs;
@@ -133,8 +138,17 @@ void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& ask
     RankContext context(world, machine.usable_device(benchmark.config.dtype), {.allow_tf32 = machine.tf32});
     const Cluster cluster = local_cluster(world.counters().topology(), context.device());
     const CostModel costs = cost_model_of(cluster);
+    const CacheSnapshot snapshot = snapshot_for_run(cache, context, cluster, false);
+    const MemoryLimit limit{.bytes = static_cast<std::int64_t>(options.memory_limit_bytes)};
+    const PolicyContext chosen_by{.cluster = cluster,
+                                  .costs = &costs,
+                                  .snapshot = &snapshot,
+                                  .environment = snapshot.environment(),
+                                  .may_run = [&](const LayerLoad& load, const Plan& plan) {
+                                    return limit.allows(load.workload, plan);
+                                  }};
     std::vector<ComparedPolicy> policies;
-    for (const PolicySpec& spec : specs) policies.push_back(compared(spec, cluster, costs));
+    for (const PolicySpec& spec : specs) policies.push_back(compared(spec, chosen_by));
     std::optional<TraceRecorder> recorder;
     if (!options.record.empty()) {
       const TraceLayer recorded =

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -15,13 +16,15 @@ struct PolicyBenchOptions {
   std::vector<std::string> policies;  ///< as parse_policy() reads them; empty: not asked for
   int iterations = 200;
   double drift = 2;
-  std::string record;  ///< file for the routing of the one policy's run; empty: none
+  std::uint64_t memory_limit_bytes = 0;  ///< of the layer on a rank: plans that need more may not run
+  std::string record;                    ///< file for the routing of the one policy's run; empty: none
 };
 
 void add_policy_bench_options(CLI::App& command, PolicyBenchOptions& options);
 
-/// Runs the policies side by side and prints a table, or JSON. @throws InputError.
+/// Runs the policies side by side and prints a table, or JSON. `cache`: the tuning cache that policies begin
+/// with, if there is such a file. @throws InputError.
 void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& layer,
-                      const RankOptions& machine, bool json);
+                      const RankOptions& machine, const std::string& cache, bool json);
 
 }  // namespace flex::cli
