@@ -45,7 +45,8 @@ PolicyContext replay_context(const Cluster& cluster, const CostModel& model, Pas
     const LayerMemorySettings settings{.training = passes != Passes::kForward};
     context.may_run = [settings, limit = *options.memory_limit_bytes](const LayerLoad& load,
                                                                       const Plan& plan) {
-      return layer_memory(load.workload, plan, plan, settings).total_bytes() <= limit;
+      return plan == kDefaultPlan ||
+             layer_memory(load.workload, plan, plan, settings).total_bytes() <= limit;
     };
   }
   return context;
