@@ -1,3 +1,5 @@
+#include "traces/replay/replay.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,12 +19,11 @@
 #include "cli/replay_table.h"
 #include "cli/trace_commands.h"
 #include "traces/replay/plan_sequence.h"
-#include "traces/replay/replay.h"
 #include "traces/replay/replay_json.h"
 #include "tuner/cache.h"
 
-// flexmoe replay run.jsonl.gz --cluster azure_ndv4_a100 --nodes 32 --policy all [--set k=2] [--compare "nodes=64"]
-// Says what plans, machines and settings other than those of a recorded run would have brought.
+// flexmoe replay run.jsonl.gz --cluster azure_ndv4_a100 --nodes 32 --policy all [--set k=2] [--compare
+// "nodes=64"] Says what plans, machines and settings other than those of a recorded run would have brought.
 namespace flex::cli {
 namespace {
 
@@ -98,7 +99,8 @@ ReplayOptions replay_options(const Options& options, const IterationTrace& trace
   if (options.memory_limit_bytes > 0) {
     replay.memory_limit_bytes = static_cast<std::int64_t>(options.memory_limit_bytes);
   }
-  if (options.jobs == 0) replay.num_workers = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  if (options.jobs == 0)
+    replay.num_workers = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   return replay;
 }
 
@@ -109,7 +111,8 @@ void show(Progress& progress, std::int64_t done, std::int64_t total) {
 }
 
 /// Whether a policy that is told what the run measured chooses what the run chose.
-void check_plans(const Options& options, const IterationTrace& trace, const Scenario& scenario, Outcome& outcome) {
+void check_plans(const Options& options, const IterationTrace& trace, const Scenario& scenario,
+                 Outcome& outcome) {
   constexpr int kFailed = 1;
   const ReplayOptions replay = replay_options(options, trace);
   const ScenarioMachine machine = machine_of(scenario, trace.header.world);
@@ -124,10 +127,11 @@ void check_plans(const Options& options, const IterationTrace& trace, const Scen
       replay_context(machine.cluster, model, trace.passes(), snapshot ? &*snapshot : nullptr, replay));
   const PlanSequenceCheck check = check_plan_sequence(trace, *policy);
   require(check.num_compared > 0, "--check-plans: {} does not say which plans ran", options.trace);
-  fmt::print("{} of {} iterations ran what {} chooses\n", check.num_equal, check.num_compared, options.check_plans);
+  fmt::print("{} of {} iterations ran what {} chooses\n", check.num_equal, check.num_compared,
+             options.check_plans);
   if (!check.first) return;
-  fmt::print("first other one: step {}, layer {}: ran {}, chooses {}\n", check.first->step, check.first->layer,
-             to_string(check.first->recorded), to_string(check.first->chosen));
+  fmt::print("first other one: step {}, layer {}: ran {}, chooses {}\n", check.first->step,
+             check.first->layer, to_string(check.first->recorded), to_string(check.first->chosen));
   outcome.exit_code = kFailed;
 }
 
@@ -163,7 +167,8 @@ void run(const Options& options, Outcome& outcome) {
 void add_policy_options(CLI::App& command, Options& options) {
   command
       .add_option("--policy", options.policies,
-                  "static:PLAN, best-static, dictionary, model, online, oracle, recorded, or all; several with commas. "
+                  "static:PLAN, best-static, dictionary, model, online, oracle, recorded, or all; several "
+                  "with commas. "
                   "The default plan always runs")
       ->delimiter(',')
       ->capture_default_str();
@@ -180,13 +185,15 @@ void add_policy_options(CLI::App& command, Options& options) {
       ->check(CLI::Range(0.0, 2.0))
       ->capture_default_str();
   command
-      .add_option("--model-error", options.model_error,
-                  "Policies have another model than times come from: sigma of a factor on each parameter, e.g. 0.15")
+      .add_option(
+          "--model-error", options.model_error,
+          "Policies have another model than times come from: sigma of a factor on each parameter, e.g. 0.15")
       ->check(CLI::Range(0.0, 2.0))
       ->capture_default_str();
   command.add_option("--seed", options.seed, "Of noise, model error and resampling")->capture_default_str();
-  command.add_option("--check-plans", options.check_plans,
-                     "Only say whether this policy, told what the run measured, chooses the plans that ran (exit 1: no)");
+  command.add_option(
+      "--check-plans", options.check_plans,
+      "Only say whether this policy, told what the run measured, chooses the plans that ran (exit 1: no)");
 }
 
 void add_timeline_options(CLI::App& command, Options& options) {
@@ -203,14 +210,17 @@ void add_replay(CLI::App& app, Outcome& outcome) {
       "replay", "Ask of a routing trace what other plans, machines or settings would have brought");
   auto options = std::make_shared<Options>();
   command->add_option("trace", options->trace, "A trace; see flexmoe trace")->required();
-  add_cluster_options(*command, options->machine).nodes->description("Nodes (as many as hold the trace's ranks)");
-  command->add_option("--set", options->changes, "Change the scenario, KEY=VALUE; see below. Several may follow")
+  add_cluster_options(*command, options->machine)
+      .nodes->description("Nodes (as many as hold the trace's ranks)");
+  command
+      ->add_option("--set", options->changes, "Change the scenario, KEY=VALUE; see below. Several may follow")
       ->allow_extra_args()
       ->type_name("KEY=VALUE");
   command
-      ->add_option("--compare", options->compare,
-                   "Replay a second time with these changes, 'KEY=VALUE KEY=VALUE ...', and set both side by side. "
-                   "May be given several times")
+      ->add_option(
+          "--compare", options->compare,
+          "Replay a second time with these changes, 'KEY=VALUE KEY=VALUE ...', and set both side by side. "
+          "May be given several times")
       ->allow_extra_args(false)
       ->type_name("'CHANGES'");
   add_policy_options(*command, *options);
@@ -220,13 +230,13 @@ void add_replay(CLI::App& app, Outcome& outcome) {
   add_timeline_options(*command, *options);
   command->add_option("-o,--output", options->output, "Write the results to this file, for flexmoe report");
   command->add_flag("--json", options->json, "Print JSON");
-  command->footer(
-      "Changes:" + describe_changes() +
-      "\nExamples:\n"
-      "  flexmoe replay run.jsonl.gz --cluster azure_ndv4_a100 --policy all\n"
-      "  flexmoe replay run.jsonl.gz --cluster dgx_h100 --nodes 64 --policy online,'static:r1 d4 2dh' --noise 0.05\n"
-      "  flexmoe replay run.jsonl.gz --cluster dgx_h100 --set k=2 capacity_factor=1.0 --compare "
-      "'inter_node_bandwidth=0.5x' -o what_if.json");
+  command->footer("Changes:" + describe_changes() +
+                  "\nExamples:\n"
+                  "  flexmoe replay run.jsonl.gz --cluster azure_ndv4_a100 --policy all\n"
+                  "  flexmoe replay run.jsonl.gz --cluster dgx_h100 --nodes 64 --policy online,'static:r1 d4 "
+                  "2dh' --noise 0.05\n"
+                  "  flexmoe replay run.jsonl.gz --cluster dgx_h100 --set k=2 capacity_factor=1.0 --compare "
+                  "'inter_node_bandwidth=0.5x' -o what_if.json");
   command->callback([options, &outcome] { run(*options, outcome); });
 }
 

@@ -30,8 +30,9 @@ std::string memory(const ReplayMemory& memory) {
 
 std::string dropped_text(const ScenarioResult& result) {
   if (result.num_dropped == 0) return "nothing is dropped";
-  return fmt::format("{} of {} choices are dropped ({})", result.num_dropped, result.num_choices,
-                     percent(static_cast<double>(result.num_dropped), static_cast<double>(result.num_choices)));
+  return fmt::format(
+      "{} of {} choices are dropped ({})", result.num_dropped, result.num_choices,
+      percent(static_cast<double>(result.num_dropped), static_cast<double>(result.num_choices)));
 }
 
 /// Sentences on what a row cannot say.
@@ -67,7 +68,7 @@ std::string scenario_text(const ScenarioResult& result) {
       "{}: {} ranks on {} node(s) of {}{}{}\n{}{}\n\n", result.scenario.name, cluster.world(), cluster.nodes,
       cluster.name, result.scenario.changes.empty() ? "" : ", with ", fmt::join(result.scenario.changes, " "),
       calibration_text(result.machine.calibration, cluster), dropped_text(result));
-  std::vector<Column> columns = {{"policy", Align::kLeft}, {"total"},  {"±"},     {"over default"},
+  std::vector<Column> columns = {{"policy", Align::kLeft}, {"total"},  {"±"},       {"over default"},
                                  {"over best static"},     {"regret"}, {"changes"}, {"memory"}};
   for (int i = 0; i < kNumOperationClasses; ++i) {
     columns.push_back({std::string(name(static_cast<OperationClass>(i)))});
