@@ -20,7 +20,8 @@ ExpertLoadCounter::ExpertLoadCounter(const TraceHeader& header, std::span<const 
     const auto layer = static_cast<std::int32_t>(row * num_layers / rows);
     row_of_layer_[static_cast<std::size_t>(layer)] = static_cast<std::int32_t>(row);
     map_.layers.push_back(layer);
-    most_experts = std::max(most_experts, header.layers[static_cast<std::size_t>(layer)].workload.num_experts);
+    most_experts =
+        std::max(most_experts, header.layers[static_cast<std::size_t>(layer)].workload.num_experts);
   }
   map_.steps_per_bin = per_part(static_cast<std::int64_t>(steps.size()), ExpertLoadMap::kMaxBins);
   map_.experts_per_cell = per_part(most_experts, ExpertLoadMap::kMaxCells);

@@ -75,8 +75,7 @@ class StaticSums {
 
 std::vector<Plan> plans_at(const PolicyContext& context, const LayerLoad& load) {
   std::vector<Plan> plans = PlanSpace(load.workload, context.cluster).plans();
-  std::erase_if(plans,
-                [&](const Plan& plan) { return plan != kDefaultPlan && !context.allows(load, plan); });
+  std::erase_if(plans, [&](const Plan& plan) { return plan != kDefaultPlan && !context.allows(load, plan); });
   return plans;
 }
 

@@ -11,8 +11,8 @@ namespace flex {
 [[nodiscard]] std::vector<Plan> plans_at(const PolicyContext& context, const LayerLoad& load);
 
 /// The pair that is fastest over all iterations, the default plan running wherever it may not: what
-/// StaticPolicy does. Of equally fast pairs the default, then the smaller one. Exact: all pairs are summed up.
-/// `durations`: filled with plans_at() of each load.
+/// StaticPolicy does. Of equally fast pairs the default, then the smaller one. Exact: all pairs are summed
+/// up. `durations`: filled with plans_at() of each load.
 [[nodiscard]] PlanPair best_static_pair(const ScenarioTrace& trace, const DurationTable& durations,
                                         const PolicyContext& context);
 

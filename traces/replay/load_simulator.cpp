@@ -16,7 +16,8 @@ const Simulation& LoadSimulator::simulate(const ReplayLoad& load, const Plan& pl
                          .backward = plan,
                          .cluster = cluster_,
                          .passes = pass == Pass::kForward ? Passes::kForward : Passes::kBackward};
-  sequence_.build(stack, needs_counts ? std::span<const std::int64_t>(dense_) : std::span<const std::int64_t>{});
+  sequence_.build(stack,
+                  needs_counts ? std::span<const std::int64_t>(dense_) : std::span<const std::int64_t>{});
   return simulator_.run(sequence_.passes(), costs_);
 }
 

@@ -23,8 +23,7 @@ class OutcomeTable {
     return loads_[static_cast<std::size_t>(index)];
   }
   /// @throws InputError for a plan that cannot run.
-  [[nodiscard]] PassOutcome outcome(std::int32_t load, const Plan& plan, Pass pass,
-                                    LoadSimulator& simulator);
+  [[nodiscard]] PassOutcome outcome(std::int32_t load, const Plan& plan, Pass pass, LoadSimulator& simulator);
 
  private:
   struct Key {

@@ -47,7 +47,8 @@ void run_tasks(std::size_t num_tasks, int num_workers,
   };
   {
     std::vector<std::jthread> threads;
-    const auto useful = static_cast<int>(std::min<std::size_t>(num_tasks, static_cast<std::size_t>(num_workers)));
+    const auto useful =
+        static_cast<int>(std::min<std::size_t>(num_tasks, static_cast<std::size_t>(num_workers)));
     for (int worker = 1; worker < useful; ++worker) threads.emplace_back(work, worker);
     work(0);
   }

@@ -46,8 +46,8 @@ std::vector<ReplayedIteration> replay_policy(const ScenarioTrace& trace, PlanPol
     const LayerLoad& load = table.load(iteration.load).load;
     ReplayedIteration one{.plans = calls.choose(iteration.layer, load)};
     one.forward = table.outcome(iteration.load, one.plans.forward, Pass::kForward, simulator);
-    PassDurations observed{
-        .forward_ns = observed_ns(one.forward.duration_us, noise.factor(i, Pass::kForward))};
+    PassDurations observed{.forward_ns =
+                               observed_ns(one.forward.duration_us, noise.factor(i, Pass::kForward))};
     if (iteration.has_backward) {
       one.backward = table.outcome(iteration.load, one.plans.backward, Pass::kBackward, simulator);
       observed.backward_ns = observed_ns(one.backward.duration_us, noise.factor(i, Pass::kBackward));

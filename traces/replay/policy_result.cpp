@@ -46,7 +46,9 @@ void count_plans(PolicyResult& result, const ScenarioTrace& trace,
     last[layer] = replayed[i].plans;
   }
   for (const auto& [plans, use] : uses) result.plans.push_back(use);
-  std::ranges::stable_sort(result.plans, std::greater<>{}, &PlanUse::iterations);
+  std::ranges::sort(result.plans, [](const PlanUse& a, const PlanUse& b) {
+    return a.iterations != b.iterations ? a.iterations > b.iterations : a.plans < b.plans;
+  });
   std::map<PlanPair, std::int32_t> places;
   for (const PlanUse& use : result.plans) places.emplace(use.plans, static_cast<std::int32_t>(places.size()));
   for (const ReplayedIteration& one : replayed) result.iteration_plan.push_back(places.at(one.plans));

@@ -56,7 +56,7 @@ struct PolicyResult {
 
   std::optional<double> speedup_over_default;
   std::optional<double> speedup_over_best_static;
-  std::optional<double> regret_us;  ///< above the oracle
+  std::optional<double> regret_us;     ///< above the oracle
   std::optional<double> regret_share;  ///< of the oracle's total
 };
 

@@ -24,13 +24,10 @@ std::string text_of(const TraceOrigin& origin) {
 
 Json layer_json(const TraceLayer& layer) {
   const Workload& w = layer.workload;
-  return {{"experts", w.num_experts},
-          {"top_k", w.top_k},
-          {"capacity_factor", layer.capacity_factor},
-          {"model_dim", w.model_dim},
-          {"hidden_dim", w.hidden_dim},
-          {"dtype", name(w.dtype)},
-          {"tokens", w.num_tokens}};
+  return {
+      {"experts", w.num_experts}, {"top_k", w.top_k},           {"capacity_factor", layer.capacity_factor},
+      {"model_dim", w.model_dim}, {"hidden_dim", w.hidden_dim}, {"dtype", name(w.dtype)},
+      {"tokens", w.num_tokens}};
 }
 
 Json trace_json(const std::string& file, const IterationTrace& trace) {

@@ -22,9 +22,7 @@ struct ReplayPolicy {
   Kind kind = Kind::kPolicy;
   PolicySpec policy{};
 
-  [[nodiscard]] bool is_oracle() const {
-    return kind == Kind::kPolicy && policy.kind == PolicyKind::kOracle;
-  }
+  [[nodiscard]] bool is_oracle() const { return kind == Kind::kPolicy && policy.kind == PolicyKind::kOracle; }
   /// Has to know what every plan takes at every load.
   [[nodiscard]] bool needs_hindsight() const { return kind == Kind::kBestStatic || is_oracle(); }
   friend bool operator==(const ReplayPolicy&, const ReplayPolicy&) = default;

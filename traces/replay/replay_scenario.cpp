@@ -25,7 +25,7 @@ CostParameters believed(const CostParameters& truth, double error, std::uint64_t
 
 }  // namespace
 
-std::vector<ReplayPolicy> with_default(std::vector<ReplayPolicy> policies) {
+std::vector<ReplayPolicy> with_default(const std::vector<ReplayPolicy>& policies) {
   std::vector<ReplayPolicy> result = {kDefaultPolicy};
   for (const ReplayPolicy& policy : policies) {
     if (!std::ranges::count(result, policy)) result.push_back(policy);
@@ -45,7 +45,7 @@ PolicyContext replay_context(const Cluster& cluster, const CostModel& model, Pas
     const LayerMemorySettings settings{.training = passes != Passes::kForward};
     context.may_run = [settings, limit = *options.memory_limit_bytes](const LayerLoad& load,
                                                                       const Plan& plan) {
-      return layer_memory(load.workload, plan, plan, settings).total_bytes() <= limit;
+      return plan == kDefaultPlan || layer_memory(load.workload, plan, plan, settings).total_bytes() <= limit;
     };
   }
   return context;
@@ -60,8 +60,8 @@ RunningScenario::RunningScenario(const IterationTrace& trace, const Scenario& sc
   model_.emplace(machine_.cluster, believed(parameters, options.model_error, options.seed));
   if (options.snapshot_of) snapshot_ = options.snapshot_of(machine_.cluster);
   trace_ = scenario_trace(trace, scenario, machine_.cluster, options.seed);
-  context_ = replay_context(machine_.cluster, *model_, trace_.passes, snapshot_ ? &*snapshot_ : nullptr,
-                            options);
+  context_ =
+      replay_context(machine_.cluster, *model_, trace_.passes, snapshot_ ? &*snapshot_ : nullptr, options);
   outcomes_ = std::make_unique<OutcomeTable>(trace_.loads);
   durations_ = DurationTable(trace_.loads.size());
   policies_ = with_default(options.policies);
@@ -75,8 +75,8 @@ void RunningScenario::time_plans(std::size_t load, LoadSimulator& simulator) {
 }
 
 void RunningScenario::find_best_static() {
-  const bool is_asked_for = std::ranges::count(policies_, ReplayPolicy::Kind::kBestStatic,
-                                               &ReplayPolicy::kind) > 0;
+  const bool is_asked_for =
+      std::ranges::count(policies_, ReplayPolicy::Kind::kBestStatic, &ReplayPolicy::kind) > 0;
   if (is_asked_for) best_static_ = best_static_pair(trace_, durations_, context_);
 }
 

@@ -24,8 +24,7 @@ class RunningScenario {
   /// After all loads are timed, if hindsight is needed.
   void find_best_static();
   /// Different policies at once.
-  void run_policy(std::size_t index, LoadSimulator& simulator,
-                  const std::function<void()>& iteration_done);
+  void run_policy(std::size_t index, LoadSimulator& simulator, const std::function<void()>& iteration_done);
   /// After all policies ran.
   [[nodiscard]] ScenarioResult finish() &&;
 
@@ -48,6 +47,6 @@ class RunningScenario {
 };
 
 /// The policies that run: the default plan's first.
-[[nodiscard]] std::vector<ReplayPolicy> with_default(std::vector<ReplayPolicy> policies);
+[[nodiscard]] std::vector<ReplayPolicy> with_default(const std::vector<ReplayPolicy>& policies);
 
 }  // namespace flex

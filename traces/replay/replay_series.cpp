@@ -6,7 +6,8 @@ namespace flex {
 
 SeriesPoints series_points(const ScenarioTrace& trace, std::int64_t max_points) {
   const auto num_steps = static_cast<std::int64_t>(trace.steps.size());
-  SeriesPoints points{.steps_per_point = std::max<std::int64_t>((num_steps + max_points - 1) / max_points, 1)};
+  SeriesPoints points{.steps_per_point =
+                          std::max<std::int64_t>((num_steps + max_points - 1) / max_points, 1)};
   for (std::int64_t step = 0; step < num_steps; step += points.steps_per_point) {
     points.first_step.push_back(trace.steps[static_cast<std::size_t>(step)]);
     points.num_steps.push_back(std::min(points.steps_per_point, num_steps - step));

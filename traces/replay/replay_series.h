@@ -29,8 +29,8 @@ template <class T, class Value>
   LayerSeries<T> series(trace.header.layers.size(), std::vector<std::optional<T>>(points.first_step.size()));
   for (std::size_t i = 0; i < trace.iterations.size(); ++i) {
     const ReplayIteration& iteration = trace.iterations[i];
-    std::optional<T>& largest = series[static_cast<std::size_t>(iteration.layer)]
-                                      [static_cast<std::size_t>(points.of_iteration[i])];
+    std::optional<T>& largest =
+        series[static_cast<std::size_t>(iteration.layer)][static_cast<std::size_t>(points.of_iteration[i])];
     const T here = value(iteration);
     if (!largest || *largest < here) largest = here;
   }

@@ -55,7 +55,8 @@ DType parse_experts_dtype(std::string_view value) {
 double parse_capacity_factor(std::string_view value) {
   const auto number = parse_number<double>(value);
   require(number && std::isfinite(*number),
-          "capacity_factor={}: it is a number: above 0 fixed capacity, 0 dropless, below 0 dropless up to a limit",
+          "capacity_factor={}: it is a number: above 0 fixed capacity, 0 dropless, below 0 dropless up to a "
+          "limit",
           value);
   return *number;
 }

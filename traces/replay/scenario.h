@@ -25,7 +25,7 @@ struct Scenario {
   std::optional<std::int64_t> top_k;      ///< k of all layers
   std::optional<double> capacity_factor;  ///< f of all layers
   std::optional<DType> dtype;
-  std::optional<std::int64_t> hidden_dim;  ///< H of a whole expert
+  std::optional<std::int64_t> hidden_dim;         ///< H of a whole expert
   ReshardPolicy reshard = ReshardPolicy::kSplit;  ///< where the cluster has other ranks than the trace
   std::vector<std::string> changes;               ///< those that were set, as `key=value`
 };

@@ -175,8 +175,8 @@ Json scenario_json(const ScenarioResult& result) {
   const Cluster& cluster = result.machine.cluster;
   const Calibration& calibration = result.machine.calibration;
   const SeriesPoints points = series_points(trace);
-  const auto oracle = std::ranges::find_if(
-      result.policies, [](const PolicyResult& one) { return one.policy.is_oracle(); });
+  const auto oracle =
+      std::ranges::find_if(result.policies, [](const PolicyResult& one) { return one.policy.is_oracle(); });
   Json policies = Json::array();
   for (const PolicyResult& policy : result.policies) {
     policies.push_back(
@@ -201,13 +201,13 @@ Json scenario_json(const ScenarioResult& result) {
           {"steps", {{"first", points.first_step}, {"steps_per_point", points.steps_per_point}}},
           {"needed_capacity", series_json(largest<std::int64_t>(
                                   trace, points, [](const auto& one) { return one.needed_capacity; }))},
-          {"capacity", series_json(largest<std::int64_t>(trace, points,
-                                                         [&](const ReplayIteration& one) {
-                                                           return trace.loads[static_cast<std::size_t>(one.load)]
-                                                               .load.workload.capacity;
-                                                         }))},
-          {"max_over_mean", series_json(largest<double>(
-                                trace, points, [](const auto& one) { return one.max_over_mean; }))},
+          {"capacity", series_json(largest<std::int64_t>(
+                           trace, points,
+                           [&](const ReplayIteration& one) {
+                             return trace.loads[static_cast<std::size_t>(one.load)].load.workload.capacity;
+                           }))},
+          {"max_over_mean",
+           series_json(largest<double>(trace, points, [](const auto& one) { return one.max_over_mean; }))},
           {"expert_load", expert_load_json(trace.expert_load)},
           {"timeline", result.timeline ? timeline_json(*result.timeline) : Json()}};
 }

@@ -100,7 +100,7 @@ class ScenarioBuilder {
     map_->add(result_.steps.size() - 1, from.layer, counts);
     if (layer.workload.dropless || !load.has_even_tokens) load.counts = std::move(counts);
     iteration.load = place_of(std::move(load));
-    result_.iterations.push_back(std::move(iteration));
+    result_.iterations.push_back(iteration);
   }
 
   ScenarioTrace build() && {

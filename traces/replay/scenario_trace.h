@@ -26,12 +26,12 @@ struct ReplayIteration {
   std::int64_t step = 0;
   std::int32_t layer = 0;
   bool has_backward = false;
-  std::int32_t load = 0;                  ///< index into loads
-  std::int64_t needed_capacity = 0;       ///< the largest count of an expert on a source rank
-  double max_over_mean = 1;               ///< of the experts' choices, before drops
-  std::int64_t num_choices = 0;           ///< of all ranks
-  std::int64_t num_dropped = 0;           ///< of them: beyond the capacity of their expert and source rank
-  std::optional<PlanPair> recorded;       ///< that ran, if it is known
+  std::int32_t load = 0;                   ///< index into loads
+  std::int64_t needed_capacity = 0;        ///< the largest count of an expert on a source rank
+  double max_over_mean = 1;                ///< of the experts' choices, before drops
+  std::int64_t num_choices = 0;            ///< of all ranks
+  std::int64_t num_dropped = 0;            ///< of them: beyond the capacity of their expert and source rank
+  std::optional<PlanPair> recorded;        ///< that ran, if it is known
   std::optional<std::int64_t> forward_ns;  ///< that were measured when the trace was recorded
   std::optional<std::int64_t> backward_ns;
 };
@@ -41,9 +41,9 @@ struct ExpertLoadMap {
   static constexpr std::int64_t kMaxLayers = 16;
   static constexpr std::int64_t kMaxBins = 64;
   static constexpr std::int64_t kMaxCells = 64;
-  std::vector<std::int32_t> layers;     ///< evenly picked
+  std::vector<std::int32_t> layers;      ///< evenly picked
   std::vector<std::int64_t> first_step;  ///< by bin
-  std::int64_t steps_per_bin = 1;       ///< steps that have records; the last bin may have fewer
+  std::int64_t steps_per_bin = 1;        ///< steps that have records; the last bin may have fewer
   std::int64_t experts_per_cell = 1;
   std::vector<std::vector<std::vector<std::int64_t>>> choices;  ///< (layers, bins, cells)
 };
@@ -52,7 +52,7 @@ struct ExpertLoadMap {
 struct ScenarioTrace {
   TraceHeader header;
   Passes passes = Passes::kBoth;
-  std::optional<ReshardPolicy> reshard;  ///< if it was laid on other ranks
+  std::optional<ReshardPolicy> reshard;     ///< if it was laid on other ranks
   std::vector<ReplayIteration> iterations;  ///< in the order of the trace
   std::vector<ReplayLoad> loads;
   std::vector<std::int64_t> steps;  ///< that have iterations, ascending
@@ -66,8 +66,9 @@ struct ScenarioTrace {
 [[nodiscard]] ScenarioTrace scenario_trace(const IterationTrace& trace, const Scenario& scenario,
                                            const Cluster& cluster, std::uint64_t seed);
 
-/// The load of one forward pass of `layer`, as the runtime's layer knows it at the agreement: T is the largest
-/// number of tokens of a rank, C is expert_capacity(), max_over_mean is that of what is kept of the counts.
+/// The load of one forward pass of `layer`, as the runtime's layer knows it at the agreement: T is the
+/// largest number of tokens of a rank, C is expert_capacity(), max_over_mean is that of what is kept of the
+/// counts.
 /// @throws InputError for a capacity that no memory holds.
 [[nodiscard]] LayerLoad replay_load(const TraceLayer& layer, const SparseCounts& counts);
 

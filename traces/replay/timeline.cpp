@@ -25,7 +25,8 @@ std::optional<std::size_t> chosen_iteration(const TimelineChoice& choice, const 
     if (!chosen || result.iteration_us[i] > result.iteration_us[*chosen]) chosen = i;
   }
   require(chosen || trace.iterations.empty(), "a timeline of step {}, layer {}: the trace has none",
-          choice.step ? std::to_string(*choice.step) : "any", choice.layer ? std::to_string(*choice.layer) : "any");
+          choice.step ? std::to_string(*choice.step) : "any",
+          choice.layer ? std::to_string(*choice.layer) : "any");
   return chosen;
 }
 

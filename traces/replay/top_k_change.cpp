@@ -1,7 +1,6 @@
 #include "traces/replay/top_k_change.h"
 
 #include <algorithm>
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -66,8 +65,8 @@ void spill(std::vector<Share>& shares, std::int64_t total, std::int64_t num_expe
 
 SparseCounts with_top_k(const SparseCounts& counts, std::int64_t top_k, std::int64_t new_top_k,
                         std::int64_t num_experts) {
-  require(new_top_k >= 1 && new_top_k <= num_experts, "k is {}; with {} experts it is from 1 to {}", new_top_k,
-          num_experts, num_experts);
+  require(new_top_k >= 1 && new_top_k <= num_experts, "k is {}; with {} experts it is from 1 to {}",
+          new_top_k, num_experts, num_experts);
   if (new_top_k == top_k) return counts;
   SparseCounts result;
   std::vector<Share> shares;
@@ -79,7 +78,9 @@ SparseCounts with_top_k(const SparseCounts& counts, std::int64_t top_k, std::int
       shares.push_back({.expert = entry.expert, .weight = entry.choices});
       weights += entry.choices;
     }
-    std::ranges::stable_sort(shares, std::greater<>{}, &Share::weight);
+    std::ranges::sort(shares, [](const Share& a, const Share& b) {
+      return a.weight != b.weight ? a.weight > b.weight : a.expert < b.expert;
+    });
     const std::int64_t num_tokens = weights / top_k;
     std::int64_t total = num_tokens * new_top_k;
     const std::size_t first = fill(shares, num_tokens, total, weights);
