@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/base/temporary_directory.h"
 #include "tests/cli/program.h"
 
 /// flexmoe bench --policy.
@@ -55,6 +56,32 @@ TEST(PolicyBench, SaysWhatCannotBe) {
   EXPECT_THAT(error("--policy model --drift 5"),
               HasSubstr("the capacity drifts by a factor of 5; with 4 experts and k = 1 it is from 1 to 4"));
   EXPECT_THAT(error("--policy model --iterations 0"), HasSubstr("--iterations"));
+}
+
+TEST(PolicyBench, RecordsTheRunOfOnePolicy) {
+  const TemporaryDirectory directory;
+  const std::string file = (directory / "run.jsonl.gz").string();
+  const Result result = flexmoe(kBench + "--policy static:r0 --record " + file);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("recorded 12 passes in " + file + "\n"));
+  const Result inspected = flexmoe("trace inspect --json " + file);
+  ASSERT_EQ(inspected.exit_code, 0) << inspected.err;
+  EXPECT_THAT(inspected.out, HasSubstr("flexmoe bench --policy static:r0"));
+  const Result checked = flexmoe("trace check " + file);
+  EXPECT_EQ(checked.exit_code, 0) << checked.err;
+}
+
+TEST(PolicyBench, SaysWhatCannotBeRecorded) {
+  const auto error = [](const std::string& arguments, int exit_code) {
+    const Result result = flexmoe(kLayer + "--iterations 2 " + arguments);
+    EXPECT_EQ(result.exit_code, exit_code) << result.err;
+    return result.err;
+  };
+  EXPECT_THAT(error("--policy model,online --record x.jsonl", 2),
+              HasSubstr("--record x.jsonl: one file holds the run of one policy; --policy names 2"));
+  EXPECT_THAT(error("--record x.jsonl", 2),
+              HasSubstr("--record x.jsonl: bench records the run of a policy; name one with --policy"));
+  EXPECT_THAT(error("--policy model --record /nowhere/x.jsonl", 1), HasSubstr("/nowhere/x.jsonl"));
 }
 
 }  // namespace

@@ -89,6 +89,18 @@ TEST(Program, DemoTrainsWithOtherPlansAndTheSameLoss) {
   EXPECT_LT(std::stod(result.out.substr(at + 19)), 1e-5);
 }
 
+TEST(Program, DemoRecordsItsTraining) {
+  const TemporaryDirectory directory;
+  const std::string file = (directory / "demo.jsonl").string();
+  const Result result =
+      flexmoe("demo --steps 3 --record " + file + " " + golden("moe_train_top2.safetensors"));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("recorded 6 passes in " + file + "\n")) << "of the run on several ranks";
+  const Result inspected = flexmoe("trace inspect " + file);
+  ASSERT_EQ(inspected.exit_code, 0) << inspected.err;
+  EXPECT_THAT(inspected.out, HasSubstr("4 rank(s), 2 on a node\n6 record(s), steps 0 to 2, 0 dropped"));
+}
+
 std::string cluster_file(const std::string& name) {
   return std::string(FLEX_SOURCE_DIR) + "/costmodel/clusters/" + name + ".json";
 }

@@ -1,8 +1,11 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
+#include <set>
+#include <vector>
 
 #include "base/read_file.h"
 #include "tests/traces/cases.h"
@@ -30,7 +33,47 @@ TEST(TraceFiles, SamplesAreWhole) {
     EXPECT_TRUE(reader.trailer()) << entry.path();
     EXPECT_LE(std::filesystem::file_size(entry.path()), 8'000) << entry.path();
   }
-  EXPECT_EQ(num_samples, 3);
+  EXPECT_EQ(num_samples, 4);
+}
+
+// What its command says: 4 ranks with 256 tokens each at 2 of 8 experts, 60 training steps; the needed
+// capacity grows by 3, give or take the spread of what the ranks draw, and falls again.
+TEST(TraceFiles, TheRecordedSampleIsARunOfTheLayer) {
+  TraceReader reader(kSource / "traces/samples/recorded_online.jsonl.gz");
+  const TraceHeader& header = reader.header();
+  EXPECT_EQ(header.origins, std::vector<TraceOrigin>(1));
+  EXPECT_EQ(header.model, "flexmoe bench --policy online");
+  EXPECT_NE(header.hardware, "");
+  EXPECT_EQ(header.world, 4);
+  ASSERT_EQ(header.layers.size(), 1);
+  EXPECT_EQ(header.layers[0].capacity_factor, 0);
+  std::int64_t step = 0;
+  std::set<Plan> plans;
+  std::vector<std::int64_t> capacities;
+  TraceRecord record;
+  for (; reader.next(record); ++step) {
+    EXPECT_EQ(record.step, step);
+    EXPECT_EQ(record.pass, Pass::kForward);
+    EXPECT_GT(record.duration_ns, 0);
+    plans.insert(record.plan.value());
+    ASSERT_EQ(record.counts.num_rows(), 4);
+    EXPECT_EQ(summarize(record.counts, 8).num_choices, 4 * 256 * 2);
+    const Workload workload = workload_of(header, record, Pass::kForward);
+    EXPECT_EQ(workload.num_tokens, 256);
+    capacities.push_back(workload.capacity);
+    const Plan forward = record.plan.value();
+    ASSERT_TRUE(reader.next(record));
+    EXPECT_EQ(record.step, step);
+    EXPECT_EQ(record.pass, Pass::kBackward);
+    EXPECT_EQ(record.plan.value().parallel_degree, forward.parallel_degree);
+    EXPECT_GT(record.duration_ns, 0);
+  }
+  EXPECT_EQ(step, 60);
+  EXPECT_EQ(reader.trailer(), (TraceTrailer{.num_records = 120}));
+  EXPECT_GE(plans.size(), 2) << "the policy changed plans";
+  // Even, an expert has 64 of a rank's choices, with a spread of 7.5; in the middle expert 0 has 192, of 7.
+  EXPECT_NEAR(static_cast<double>(capacities.front()), 64 + 2 * 7.5, 2 * 7.5);
+  EXPECT_NEAR(static_cast<double>(*std::ranges::max_element(capacities)), 192 + 2 * 7, 4 * 7);
 }
 
 TEST(TraceFiles, TheExampleOfTheDocumentationIsATrace) {
