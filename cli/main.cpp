@@ -51,6 +51,7 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): only if
   flex::cli::add_cache(app, outcome);
   flex::cli::add_trace(app, outcome);
   flex::cli::add_replay(app, outcome);
+  flex::cli::add_report(app);
   flex::cli::add_demo(app, outcome);
   try {
     require_known_subcommand(app, argc, argv);

@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "base/figures.h"
+
 namespace flex::cli {
 
 enum class Align { kLeft, kRight };
@@ -24,12 +26,5 @@ class Table {
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;
 };
-
-/// `1.23 MB`: three digits and a decimal unit.
-[[nodiscard]] std::string format_bytes(double bytes);
-/// `845 us`, `1.23 ms`, `4.56 s`: three digits.
-[[nodiscard]] std::string format_us(double us);
-/// Three digits with a decimal prefix: `1.23 M`.
-[[nodiscard]] std::string format_count(double count);
 
 }  // namespace flex::cli

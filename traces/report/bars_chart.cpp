@@ -1,0 +1,282 @@
+#include "traces/report/bars_chart.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <set>
+
+#include "base/figures.h"
+#include "costmodel/prediction.h"
+
+namespace flex {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kRowHeight = 26;
+constexpr double kRoomForText = 1.45;  ///< axis over the longest bar: the text behind it stays in the picture
+
+Json name_scale(std::string_view data, double padding) {
+  return {{"name", "y"},
+          {"type", "band"},
+          {"domain", {{"data", data}, {"field", "name"}}},
+          {"range", "height"},
+          {"padding", padding}};
+}
+
+Json name_axis() {
+  Json axis = vega_axis("y", "left", "");
+  axis.update(
+      {{"grid", false}, {"ticks", false}, {"domain", false}, {"labelLimit", 190}, {"labelOverlap", false}});
+  return axis;
+}
+
+// The order of bars: All-to-All first.
+std::vector<std::string> ordered_classes(const std::vector<ClassBar>& bars) {
+  const std::string exchange(name(OperationClass::kExchange));
+  std::vector<std::string> classes = {exchange};
+  for (const auto& [key, us] : bars.front().class_us) {
+    if (key != exchange) classes.push_back(key);
+  }
+  return classes;
+}
+
+double sum_of(const ClassBar& bar) {
+  double sum = 0;
+  for (const auto& [key, us] : bar.class_us) sum += us;
+  return sum;
+}
+
+Json class_rows(const std::vector<ClassBar>& bars, const std::vector<std::string>& classes) {
+  Json rows = Json::array();
+  for (const ClassBar& bar : bars) {
+    const double all_us = sum_of(bar);
+    double before_us = 0;
+    for (const std::string& key : classes) {
+      const auto found = std::ranges::find(bar.class_us, key, &std::pair<std::string, double>::first);
+      const double us = found == bar.class_us.end() ? 0 : found->second;
+      const double share = all_us > 0 ? us / all_us : 0;
+      rows.push_back({{"name", bar.name},
+                      {"from", before_us},
+                      {"to", before_us + us},
+                      {"from_share", all_us > 0 ? before_us / all_us : 0},
+                      {"to_share", all_us > 0 ? (before_us + us) / all_us : 0},
+                      {"share_text", fmt::format("{:.0f}%", 100 * share)},
+                      {"colour", class_colour(key)},
+                      {"tip", fmt::format("{}, {}: {}, {}", bar.name, class_title(key), format_us(us),
+                                          percent_text(share))}});
+      before_us += us;
+    }
+  }
+  return rows;
+}
+
+HtmlTable class_table(const std::vector<ClassBar>& bars, const std::vector<std::string>& classes) {
+  HtmlTable table{.columns = {"", "all"}};
+  for (const std::string& key : classes) table.columns.push_back(class_title(key));
+  for (const ClassBar& bar : bars) {
+    const double all_us = sum_of(bar);
+    std::vector<HtmlCell> row = {{bar.name}, {format_us(all_us)}};
+    for (const std::string& key : classes) {
+      const auto found = std::ranges::find(bar.class_us, key, &std::pair<std::string, double>::first);
+      const double us = found == bar.class_us.end() ? 0 : found->second;
+      row.push_back({fmt::format("{} ({})", format_us(us), percent_text(all_us > 0 ? us / all_us : 0))});
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+}  // namespace
+
+Json bars_spec(const std::vector<Bar>& bars, double most_us) {
+  const TimeUnit unit = time_unit(most_us);
+  Json rows = Json::array();
+  for (const Bar& bar : bars) {
+    const double low = std::max(0.0, bar.us - bar.error_us) / unit.us;
+    rows.push_back({{"name", bar.name},
+                    {"value", bar.us / unit.us},
+                    {"low", low},
+                    {"high", (bar.us + bar.error_us) / unit.us},
+                    {"banded", bar.error_us > 0},
+                    {"colour", bar.colour},
+                    {"text", format_us(bar.us) + (bar.note.empty() ? "" : " · " + bar.note)}});
+  }
+  Json spec = vega_spec(kRowHeight * static_cast<int>(bars.size()));
+  spec["data"].push_back(vega_data("bars", std::move(rows)));
+  spec["scales"] = {
+      name_scale("bars", 0.28),
+      {{"name", "x"}, {"domain", {0, std::max(most_us * kRoomForText / unit.us, 1e-9)}}, {"range", "width"}}};
+  Json time = vega_axis("x", "bottom", fmt::format("time in {}", unit.name));
+  time["tickCount"] = 6;
+  spec["axes"] = {std::move(time), name_axis()};
+  const Json middle = {{"scale", "y"}, {"field", "name"}, {"band", 0.5}};
+  spec["marks"] = {{{"type", "rect"},
+                    {"from", {{"data", "bars"}}},
+                    {"encode",
+                     {{"update",
+                       {{"x", {{"scale", "x"}, {"value", 0}}},
+                        {"x2", {{"scale", "x"}, {"field", "value"}}},
+                        {"y", {{"scale", "y"}, {"field", "name"}}},
+                        {"height", {{"scale", "y"}, {"band", 1}}},
+                        {"fill", {{"field", "colour"}}}}}}}},
+                   {{"type", "rule"},
+                    {"from", {{"data", "bars"}}},
+                    {"encode",
+                     {{"update",
+                       {{"x", {{"scale", "x"}, {"field", "low"}}},
+                        {"x2", {{"scale", "x"}, {"field", "high"}}},
+                        {"y", middle},
+                        {"stroke", {{"value", "var(--ink)"}}},
+                        {"strokeWidth", {{"signal", "datum.banded ? 1.5 : 0"}}}}}}}},
+                   {{"type", "text"},
+                    {"from", {{"data", "bars"}}},
+                    {"encode",
+                     {{"update",
+                       {{"x", {{"scale", "x"}, {"field", "high"}, {"offset", 6}}},
+                        {"y", middle},
+                        {"baseline", {{"value", "middle"}}},
+                        {"fill", {{"value", "var(--ink)"}}},
+                        {"text", {{"field", "text"}}}}}}}}};
+  for (const char* end : {"low", "high"}) {  // caps of the band
+    spec["marks"].push_back({{"type", "rule"},
+                             {"from", {{"data", "bars"}}},
+                             {"encode",
+                              {{"update",
+                                {{"x", {{"scale", "x"}, {"field", end}}},
+                                 {"y", {{"scale", "y"}, {"field", "name"}, {"band", 0.25}}},
+                                 {"y2", {{"scale", "y"}, {"field", "name"}, {"band", 0.75}}},
+                                 {"stroke", {{"value", "var(--ink)"}}},
+                                 {"strokeWidth", {{"signal", "datum.banded ? 1.5 : 0"}}}}}}}});
+  }
+  return spec;
+}
+
+Chart class_bars_chart(const std::vector<ClassBar>& bars, double most_us) {
+  const std::vector<std::string> classes = ordered_classes(bars);
+  const TimeUnit unit = time_unit(most_us);
+  Chart chart{.legend = class_legend(classes),
+              .choice = ChartChoice{"unit", "bars", {"shares of the time", "times"}},
+              .table = class_table(bars, classes)};
+  Json& spec = chart.spec = vega_spec(kRowHeight * static_cast<int>(bars.size()));
+  spec["signals"] = {
+      {{"name", "unit"}, {"value", 0}},
+      {{"name", "most"}, {"update", fmt::format("unit ? {} : 100", std::max(most_us / unit.us, 1e-9))}},
+      {{"name", "xtitle"},
+       {"update", fmt::format("unit ? 'time in {}' : 'part of the time in %'", unit.name)}}};
+  Json parts = vega_data("parts", class_rows(bars, classes));
+  for (const auto& [end, field] : {std::pair("begin", "from"), std::pair("end", "to")}) {
+    parts["transform"].push_back(
+        {{"type", "formula"},
+         {"as", end},
+         {"expr", fmt::format("unit ? datum.{0} / {1} : 100 * datum.{0}_share", field, unit.us)}});
+  }
+  spec["data"].push_back(std::move(parts));
+  spec["scales"] = {name_scale("parts", 0.2),
+                    {{"name", "x"}, {"domain", {0, {{"signal", "most"}}}}, {"range", "width"}}};
+  Json x = vega_axis("x", "bottom", "");
+  x.update({{"title", {{"signal", "xtitle"}}}, {"tickCount", 6}});
+  spec["axes"] = {std::move(x), name_axis()};
+  spec["marks"] = {
+      {{"type", "rect"},
+       {"from", {{"data", "parts"}}},
+       {"encode",
+        {{"update",
+          {{"x", {{"scale", "x"}, {"field", "begin"}}},
+           {"x2", {{"scale", "x"}, {"field", "end"}}},
+           {"y", {{"scale", "y"}, {"field", "name"}}},
+           {"height", {{"scale", "y"}, {"band", 1}}},
+           {"stroke", {{"value", "var(--paper)"}}},
+           {"strokeWidth", {{"value", 0.75}}},
+           {"fill", {{"field", "colour"}}},
+           {"tooltip", {{"field", "tip"}}}}}}}},
+      {{"type", "text"},  // only where the part has room for it
+       {"from", {{"data", "parts"}}},
+       {"interactive", false},
+       {"encode",
+        {{"update",
+          {{"x", {{"scale", "x"}, {"field", "begin"}}},
+           {"dx", {{"value", 4}}},
+           {"y", {{"scale", "y"}, {"field", "name"}, {"band", 0.5}}},
+           {"baseline", {{"value", "middle"}}},
+           {"fill", {{"value", "var(--on-mark)"}}},
+           {"text",
+            {{"signal",
+              "scale('x', datum.end) - scale('x', datum.begin) > 34 ? datum.share_text : ''"}}}}}}}}};
+  return chart;
+}
+
+Json scaling_spec(const std::vector<ScalePoint>& points) {
+  double most_us = 0;
+  double least_us = std::numeric_limits<double>::infinity();
+  std::set<double> sizes;
+  for (const ScalePoint& point : points) {
+    most_us = std::max(most_us, point.us + point.error_us);
+    if (point.us > 0) least_us = std::min(least_us, std::max(point.us - point.error_us, point.us / 10));
+    sizes.insert(point.ranks);
+  }
+  const TimeUnit unit = time_unit(most_us);
+  Json rows = Json::array();
+  for (const ScalePoint& point : points) {
+    if (point.us <= 0) continue;  // a logarithmic axis has no place for it
+    rows.push_back({{"name", point.name},
+                    {"colour", point.colour},
+                    {"dash", dash_of(point.line)},
+                    {"ranks", point.ranks},
+                    {"value", point.us / unit.us},
+                    {"low", std::max(point.us - point.error_us, point.us / 10) / unit.us},
+                    {"high", (point.us + point.error_us) / unit.us},
+                    {"tip", fmt::format("{}, {} ranks: {}{}{}", point.name, point.ranks, format_us(point.us),
+                                        point.note.empty() ? "" : ", ", point.note)}});
+  }
+  Json spec = vega_spec(260);
+  spec["data"].push_back(vega_data("points", std::move(rows)));
+  spec["scales"] = {{{"name", "x"},
+                     {"type", "log"},
+                     {"base", 2},
+                     {"domain", {*sizes.begin() / 1.1, *sizes.rbegin() * 1.1}},
+                     {"range", "width"}},
+                    {{"name", "y"},
+                     {"type", "log"},
+                     {"domain", {least_us / unit.us * 0.8, most_us / unit.us * 1.25}},
+                     {"range", "height"}}};
+  Json x = vega_axis("x", "bottom", "ranks (logarithmic)");
+  x.update({{"values", Json(sizes)}, {"format", "d"}});
+  Json y = vega_axis("y", "left", fmt::format("time in {} (logarithmic)", unit.name));
+  y.update({{"tickCount", 6}, {"format", "~g"}});
+  spec["axes"] = {std::move(x), std::move(y)};
+  const Json line = {{"type", "line"},
+                     {"from", {{"data", "of_name"}}},
+                     {"encode",
+                      {{"update",
+                        {{"x", {{"scale", "x"}, {"field", "ranks"}}},
+                         {"y", {{"scale", "y"}, {"field", "value"}}},
+                         {"stroke", {{"field", "colour"}}},
+                         {"strokeDash", {{"field", "dash"}}},
+                         {"strokeWidth", {{"value", 2}}}}}}}};
+  spec["marks"] = {{{"type", "rule"},
+                    {"from", {{"data", "points"}}},
+                    {"encode",
+                     {{"update",
+                       {{"x", {{"scale", "x"}, {"field", "ranks"}}},
+                        {"y", {{"scale", "y"}, {"field", "low"}}},
+                        {"y2", {{"scale", "y"}, {"field", "high"}}},
+                        {"stroke", {{"field", "colour"}}},
+                        {"strokeOpacity", {{"value", 0.6}}}}}}}},
+                   {{"type", "group"},
+                    {"from", {{"facet", {{"name", "of_name"}, {"data", "points"}, {"groupby", "name"}}}}},
+                    {"marks", {line}}},
+                   {{"type", "symbol"},
+                    {"from", {{"data", "points"}}},
+                    {"encode",
+                     {{"update",
+                       {{"x", {{"scale", "x"}, {"field", "ranks"}}},
+                        {"y", {{"scale", "y"}, {"field", "value"}}},
+                        {"size", {{"value", 45}}},
+                        {"fill", {{"field", "colour"}}},
+                        {"tooltip", {{"field", "tip"}}}}}}}}};
+  return spec;
+}
+
+}  // namespace flex
