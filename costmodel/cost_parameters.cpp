@@ -36,7 +36,7 @@ Calibration default_calibration(const Cluster& cluster) {
   p.compute.launch_us = 10;
   p.compute.memory_efficiency = 0.05;
   p.compute.strided_copy_efficiency = 0.03;
-  p.intra_node.bandwidth_efficiency = 0.05;
+  p.intra_node.bandwidth_efficiency = p.inter_node.bandwidth_efficiency = 0.05;  // nodes may be of one host
   p.intra_node.message_us = 2;
   p.inter_node.message_us = cluster.inter_node.latency_us + 2;
   p.host_synchronize_us = 10;

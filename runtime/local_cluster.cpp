@@ -13,7 +13,10 @@ Cluster local_cluster(const Topology& topology, Device device, int host_cores) {
   cluster.ranks_per_node = cluster.ranks_per_device = running.ranks_per_node;
   if (!device.is_cuda()) cluster.host_cores = host_cores;
   // Nodes of one host share its memory; of the network between hosts nothing is known here.
-  if (cluster.nodes > 1 && cluster.inter_node.bandwidth_GBps == 0) cluster.inter_node = cluster.intra_node;
+  if (cluster.nodes > 1 && cluster.inter_node.bandwidth_GBps == 0) {
+    cluster.inter_node = cluster.intra_node;
+    cluster.nics_per_node = 1;
+  }
   return cluster;
 }
 
