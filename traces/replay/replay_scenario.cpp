@@ -116,7 +116,7 @@ void RunningScenario::run_policy(std::size_t index, LoadSimulator& simulator,
 }
 
 ScenarioResult RunningScenario::finish() && {
-  compare_policies(results_, trace_);
+  fill_in_comparisons(results_, trace_);
   LoadSimulator timed = simulator();
   std::optional<Timeline> timeline = make_timeline(options_.timeline, trace_, results_, timed);
   ScenarioResult result{.scenario = std::move(scenario_),
