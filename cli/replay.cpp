@@ -18,6 +18,7 @@
 #include "cli/progress.h"
 #include "cli/replay_table.h"
 #include "cli/trace_commands.h"
+#include "runtime/local_cluster.h"
 #include "traces/replay/plan_sequence.h"
 #include "traces/replay/replay_json.h"
 #include "tuner/cache.h"
@@ -43,6 +44,7 @@ struct Options {
   std::optional<std::int64_t> timeline_step;
   std::optional<std::int32_t> timeline_layer;
   std::string check_plans;
+  std::string recorded_on = "cpu";
   std::string output;
   bool json = false;
 };
@@ -67,15 +69,21 @@ std::vector<ReplayPolicy> policies_of(const Options& options, const IterationTra
   return policies;
 }
 
-std::vector<Scenario> scenarios_of(const Options& options) {
+Scenario base_scenario(const Options& options) {
   Scenario base{.cluster = options.machine.cluster,
                 .nodes = options.machine.nodes,
                 .calibration = options.machine.calibration};
   for (const std::string& change : options.changes) set_change(base, change);
-  require(!base.cluster.empty(),
+  return base;
+}
+
+std::vector<Scenario> scenarios_of(const Options& options) {
+  std::vector<Scenario> scenarios = {base_scenario(options)};
+  require(!scenarios.front().cluster.empty(),
           "--cluster says where the trace is replayed: a built-in cluster (flexmoe cluster list), or a file");
-  std::vector<Scenario> scenarios = {base};
-  for (const std::string& text : options.compare) scenarios.push_back(compared_scenario(base, text));
+  for (const std::string& text : options.compare) {
+    scenarios.push_back(compared_scenario(scenarios.front(), text));
+  }
   return scenarios;
 }
 
@@ -110,15 +118,30 @@ void show(Progress& progress, std::int64_t done, std::int64_t total) {
   progress.update(static_cast<int>(done / divisor), static_cast<int>(total / divisor));
 }
 
+/// What the policies of the recorded run had of their cluster: that of --cluster, or, without one, what a run
+/// on this host describes its ranks by.
+ScenarioMachine recorded_machine(const Options& options, const TraceHeader& header) {
+  const Scenario scenario = base_scenario(options);
+  if (!scenario.cluster.empty()) {
+    ScenarioMachine machine = machine_of(scenario, header.world);
+    require(machine.cluster.world() == header.world,
+            "--check-plans: the run had {} ranks, the cluster has {}; take its own", header.world,
+            machine.cluster.world());
+    return machine;
+  }
+  const Device device = options.recorded_on == "gpu" ? Device::cuda(0) : Device::cpu();
+  ScenarioMachine machine{
+      .cluster = local_cluster({.world = header.world, .ranks_per_node = header.ranks_per_node}, device)};
+  machine.calibration = calibration_of(machine.cluster);
+  return machine;
+}
+
 /// Whether a policy that is told what the run measured chooses what the run chose.
-void check_plans(const Options& options, const IterationTrace& trace, const Scenario& scenario,
-                 Outcome& outcome) {
+void check_plans(const Options& options, Outcome& outcome) {
   constexpr int kFailed = 1;
+  const IterationTrace trace = read_trace(options.trace);
   const ReplayOptions replay = replay_options(options, trace);
-  const ScenarioMachine machine = machine_of(scenario, trace.header.world);
-  require(machine.cluster.world() == trace.header.world,
-          "--check-plans: the run had {} ranks, the cluster has {}; take its own", trace.header.world,
-          machine.cluster.world());
+  const ScenarioMachine machine = recorded_machine(options, trace.header);
   const CostModel model(machine.cluster, machine.calibration.parameters);
   std::optional<CacheSnapshot> snapshot;
   if (replay.snapshot_of) snapshot = replay.snapshot_of(machine.cluster);
@@ -143,9 +166,9 @@ void write_document(const std::string& path, const std::string& document) {
 }
 
 void run(const Options& options, Outcome& outcome) {
+  if (!options.check_plans.empty()) return check_plans(options, outcome);
   const std::vector<Scenario> scenarios = scenarios_of(options);
   const IterationTrace trace = read_trace(options.trace);
-  if (!options.check_plans.empty()) return check_plans(options, trace, scenarios.front(), outcome);
   ReplayOptions replay_with = replay_options(options, trace);
   std::vector<ScenarioResult> results;
   {
@@ -191,9 +214,16 @@ void add_policy_options(CLI::App& command, Options& options) {
       ->check(CLI::Range(0.0, 2.0))
       ->capture_default_str();
   command.add_option("--seed", options.seed, "Of noise, model error and resampling")->capture_default_str();
-  command.add_option(
+  CLI::Option* check = command.add_option(
       "--check-plans", options.check_plans,
-      "Only say whether this policy, told what the run measured, chooses the plans that ran (exit 1: no)");
+      "Only say whether this policy, told what the run measured, chooses the plans that ran (exit 1: no). "
+      "Without --cluster: of a run on this host");
+  command
+      .add_option("--recorded-on", options.recorded_on,
+                  "With --check-plans and no --cluster: what the ranks ran on, cpu or gpu")
+      ->check(CLI::IsMember({"cpu", "gpu"}))
+      ->needs(check)
+      ->capture_default_str();
 }
 
 void add_timeline_options(CLI::App& command, Options& options) {
