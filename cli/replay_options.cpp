@@ -1,6 +1,7 @@
 #include "cli/replay_options.h"
 
 #include <algorithm>
+#include <functional>
 #include <thread>
 
 #include "base/require.h"
@@ -34,8 +35,7 @@ void add_policy_options(CLI::App& command, ReplayCommand& options) {
   command
       .add_option("--policy", options.policies,
                   "static:PLAN, best-static, dictionary, model, online, oracle, recorded, or all; several "
-                  "with commas. "
-                  "The default plan always runs")
+                  "with commas. The default plan always runs")
       ->delimiter(',')
       ->capture_default_str();
   command
@@ -115,7 +115,7 @@ ReplayOptions replay_options(const ReplayCommand& options, const IterationTrace&
 
 void add_replay_options(CLI::App& command, ReplayCommand& options) {
   add_cluster_options(command, options.machine)
-      ->nodes->description("Nodes (as many as hold the trace's ranks)");
+      .nodes->description("Nodes (as many as hold the trace's ranks)");
   command
       .add_option("--set", options.changes, "Change the scenario, KEY=VALUE; see below. Several may follow")
       ->allow_extra_args()
