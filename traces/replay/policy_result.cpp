@@ -140,7 +140,7 @@ PolicyResult policy_result(const ReplayPolicy& policy, const ScenarioTrace& trac
   return result;
 }
 
-void compare_policies(std::span<PolicyResult> results, const ScenarioTrace& trace) {
+void fill_in_comparisons(std::span<PolicyResult> results, const ScenarioTrace& trace) {
   const auto find = [&](auto&& is) -> const PolicyResult* {
     const auto found = std::ranges::find_if(results, [&](const auto& one) { return is(one.policy); });
     return found == results.end() ? nullptr : &*found;

@@ -66,7 +66,7 @@ struct PolicyResult {
                                          std::int64_t base_bytes);
 
 /// Fills in speedups and regret: of the default plan, best-static and the oracle, those that are there.
-void compare_policies(std::span<PolicyResult> results, const ScenarioTrace& trace);
+void fill_in_comparisons(std::span<PolicyResult> results, const ScenarioTrace& trace);
 
 /// Bytes of one rank's share of a device; nothing if that is not known.
 [[nodiscard]] std::optional<std::int64_t> rank_memory_bytes(const Cluster& cluster);

@@ -80,16 +80,17 @@ void RunningScenario::find_best_static() {
   if (is_asked_for) best_static_ = best_static_pair(trace_, durations_, context_);
 }
 
-std::unique_ptr<PlanPolicy> RunningScenario::make(const ReplayPolicy& policy, PolicyContext context) const {
+std::unique_ptr<PlanPolicy> RunningScenario::make(const ReplayPolicy& policy,
+                                                  const PolicyContext& context) const {
   switch (policy.kind) {
     case ReplayPolicy::Kind::kRecorded:
       return std::make_unique<RecordedPolicy>(trace_.iterations, machine_.cluster);
     case ReplayPolicy::Kind::kBestStatic:
-      return make_policy({.kind = PolicyKind::kStatic, .plans = best_static_.value()}, std::move(context));
+      return make_policy({.kind = PolicyKind::kStatic, .plans = best_static_.value()}, context);
     case ReplayPolicy::Kind::kPolicy:
       break;
   }
-  return make_policy(policy.policy, std::move(context));
+  return make_policy(policy.policy, context);
 }
 
 void RunningScenario::run_policy(std::size_t index, LoadSimulator& simulator,
@@ -102,7 +103,7 @@ void RunningScenario::run_policy(std::size_t index, LoadSimulator& simulator,
     const bool runs = pass == Pass::kForward || now->has_backward;
     return runs ? durations_.duration_us(now->load, plan, pass) : 0;
   };
-  const std::unique_ptr<PlanPolicy> running = make(policy, std::move(context));
+  const std::unique_ptr<PlanPolicy> running = make(policy, context);
   const std::vector<ReplayedIteration> replayed =
       replay_policy(trace_, *running, *outcomes_, simulator,
                     {.sigma = options_.noise.sigma, .seed = options_.seed}, [&](std::size_t iteration) {
@@ -116,7 +117,7 @@ void RunningScenario::run_policy(std::size_t index, LoadSimulator& simulator,
 }
 
 ScenarioResult RunningScenario::finish() && {
-  compare_policies(results_, trace_);
+  fill_in_comparisons(results_, trace_);
   LoadSimulator timed = simulator();
   std::optional<Timeline> timeline = make_timeline(options_.timeline, trace_, results_, timed);
   ScenarioResult result{.scenario = std::move(scenario_),

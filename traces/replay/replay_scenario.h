@@ -29,7 +29,8 @@ class RunningScenario {
   [[nodiscard]] ScenarioResult finish() &&;
 
  private:
-  [[nodiscard]] std::unique_ptr<PlanPolicy> make(const ReplayPolicy& policy, PolicyContext context) const;
+  [[nodiscard]] std::unique_ptr<PlanPolicy> make(const ReplayPolicy& policy,
+                                                 const PolicyContext& context) const;
 
   const ReplayOptions& options_;
   Scenario scenario_;

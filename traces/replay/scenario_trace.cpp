@@ -123,7 +123,7 @@ class ScenarioBuilder {
         .counts;
   }
 
-  std::int32_t place_of(ReplayLoad load) {
+  std::int32_t place_of(ReplayLoad&& load) {
     const std::uint64_t hash = hash_of(load);
     const auto [first, last] = places_.equal_range(hash);
     for (auto place = first; place != last; ++place) {
