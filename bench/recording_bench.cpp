@@ -21,12 +21,13 @@
 #include "tuner/policy.h"
 
 /// What recording a layer costs its training steps, on ranks that are threads of this process. A step is a
-/// small layer forward and backward with a pause of its stream between them, which makes up for the rest of 5
-/// ms. Three such layers take turns, two without a recorder and one with. Prints the median step without, and
-/// medians of what a step took longer beside it: another one without (what the measurement cannot tell from
-/// nothing), and the one with; from start to end on the slowest rank, and of processor time on the host
+/// small layer forward and backward with a pause of its stream between them: some 5 ms where the cores are
+/// idle. Three such layers take turns, two without a recorder and one with. Prints the median step without,
+/// and medians of what a step took longer beside it: another one without (what the measurement cannot tell
+/// from nothing), and the one with; from start to end on the slowest rank, and of processor time on the host
 /// thread of rank 0, which has the file. A fourth layer is recorded by hand: the medians of what its
-/// recorder's calls took there, and of the exchange, which a layer with a policy makes anyway.
+/// recorder's calls took there, and of the exchange, waiting for the other ranks included, which a layer with
+/// a policy makes anyway.
 namespace flex::bench {
 namespace {
 
@@ -35,7 +36,8 @@ using namespace std::chrono_literals;
 constexpr int kRounds = 600;
 constexpr int kWarmUpRounds = 8;
 constexpr std::int64_t kTokens = 16;
-constexpr auto kPause = 4500us;  // with the layer's passes about 5 ms
+constexpr auto kPause = 2500us;
+constexpr double kStepUs = 5000;  // that shares are of
 
 struct Case {
   const char* runner;
@@ -252,7 +254,7 @@ void run() {
         const Cost mine = measure(kind, context, directory / "run.jsonl.gz");
         if (world.rank() == 0) cost = mine;
       });
-      const auto share = [&](double us) { return fmt::format("{:.2f}%", 100 * us / cost.step_us); };
+      const auto share = [](double us) { return fmt::format("{:.2f}%", 100 * us / kStepUs); };
       const auto added = [](double us) { return fmt::format("{:+.1f} us", us); };
       table.add({kind.runner, fmt::format("{}", ranks), fmt::format("{}", kind.capacity_factor),
                  fmt::format("{:.0f} us", cost.step_us), added(cost.floor.wall_us), added(cost.added.wall_us),
@@ -261,7 +263,7 @@ void run() {
                  fmt::format("{:.1f} us", cost.exchange_us), fmt::format("{}", cost.num_dropped)});
     }
   }
-  fmt::print("{} rounds each\n\n{}", kRounds, table.text());
+  fmt::print("{} rounds each; shares of a step of 5 ms\n\n{}", kRounds, table.text());
 }
 
 }  // namespace
