@@ -1,10 +1,10 @@
 #include <fmt/format.h>
-#include <time.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -269,4 +269,5 @@ void run() {
 }  // namespace
 }  // namespace flex::bench
 
+// NOLINTNEXTLINE(bugprone-exception-escape): what a rank throws ends the bench
 int main() { flex::bench::run(); }

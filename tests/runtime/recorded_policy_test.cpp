@@ -21,8 +21,8 @@ using namespace std::chrono_literals;
 
 const Topology kTopology{.world = 2, .ranks_per_node = 2};
 
-/// A policy of the given kind with what it needs; alike on all ranks and here. The online one tries plans in
-/// up to half of the time, so that many run.
+/// A policy of the given kind with what it needs; alike on all ranks and here. The online one trusts its
+/// model little and tries plans in up to half of the time, so that many run.
 struct Policy {
   Cluster cluster = local_cluster(kTopology, Device::cpu(), 2);
   CostModel costs = cost_model_of(cluster);
@@ -55,7 +55,6 @@ void expect_same_plans(const Recording& recording, PlanPolicy& policy) {
     before = Last{load, ran, {*forward.duration_ns, *backward.duration_ns}};
     plans.insert(ran);
   }
-  std::cout << plans.size() << " plans\n";
   EXPECT_GE(plans.size(), 3) << "a run of one plan shows nothing";
 }
 
