@@ -93,7 +93,8 @@ void validate(const TraceHeader& header);
 /// expert_capacity() of them. `forward`: a checked forward record.
 /// @throws InputError for a capacity that no memory holds.
 [[nodiscard]] Workload workload_of(const TraceHeader& header, const TraceRecord& forward, Pass pass);
-/// What a policy is asked with: max_over_mean is 1 with a fixed capacity, where counts do not change times.
+/// What a policy is asked with: max_over_mean is 1 with a fixed capacity, where counts do not change times,
+/// and otherwise that of the choices that are not dropped.
 [[nodiscard]] LayerLoad load_of(const TraceHeader& header, const TraceRecord& forward);
 
 }  // namespace flex

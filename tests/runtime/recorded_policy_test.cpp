@@ -21,18 +21,21 @@ using namespace std::chrono_literals;
 
 const Topology kTopology{.world = 2, .ranks_per_node = 2};
 
-/// A policy of the given kind with what it needs; alike on all ranks and here.
+/// A policy of the given kind with what it needs; alike on all ranks and here. The online one trusts its
+/// model little and tries plans in up to half of the time, so that many run.
 struct Policy {
   Cluster cluster = local_cluster(kTopology, Device::cpu(), 2);
   CostModel costs = cost_model_of(cluster);
   std::unique_ptr<PlanPolicy> policy;
 
   explicit Policy(PolicyKind kind)
-      : policy(make_policy({.kind = kind}, {.cluster = cluster, .costs = &costs})) {}
+      : policy(make_policy({.kind = kind}, {.cluster = cluster,
+                                            .costs = &costs,
+                                            .online = {.exploration_share = 0.5, .candidate_error = 0.5}})) {}
 };
 
 /// Asks and tells `policy` as AdaptiveLayer does, and expects the recorded plans of it.
-void expect_same_plans(const Recording& recording, PlanPolicy& policy, std::size_t num_plans) {
+void expect_same_plans(const Recording& recording, PlanPolicy& policy) {
   struct Last {
     LayerLoad load;
     PlanPair plans;
@@ -52,22 +55,22 @@ void expect_same_plans(const Recording& recording, PlanPolicy& policy, std::size
     before = Last{load, ran, {*forward.duration_ns, *backward.duration_ns}};
     plans.insert(ran);
   }
-  EXPECT_GE(plans.size(), num_plans) << "a run of one plan shows nothing";
+  EXPECT_GE(plans.size(), 3) << "a run of one plan shows nothing";
 }
 
 TEST(RecordedPolicy, DecidesTheSameFromTheRecording) {
   const TemporaryDirectory directory;
-  const PolicyBenchmark benchmark{.config = {.model_dim = 64, .hidden_dim = 128, .num_experts = 8},
-                                  .num_tokens = 256,
+  const PolicyBenchmark benchmark{.config = {.model_dim = 32, .hidden_dim = 32, .num_experts = 8},
+                                  .num_tokens = 64,
                                   .top_k = 2,
-                                  .iterations = 150,
+                                  .iterations = 80,
                                   .drift = 3};
   for (const PolicyKind kind : {PolicyKind::kOnline, PolicyKind::kDictionary}) {
     const std::filesystem::path file = directory / (std::string(name(kind)) + ".jsonl.gz");
     run_ranks(kTopology, 60s, [&](Communicator& world) {
       RankContext context(world, Device::cpu());
       Policy mine(kind);
-      const TraceLayer layer = trace_layer_of(benchmark.config, forward_call_of(benchmark), 256, 2);
+      const TraceLayer layer = trace_layer_of(benchmark.config, forward_call_of(benchmark), 64, 2);
       TraceRecorder recorder(file, recorded_header("a test", {layer}, context), context);
       const PolicyComparison comparison = compare_policies(
           benchmark, {{"policy", [&] { return std::move(mine.policy); }, {}}}, context, {}, &recorder);
@@ -76,10 +79,10 @@ TEST(RecordedPolicy, DecidesTheSameFromTheRecording) {
     });
     const Recording recording = read_recording(file);
     EXPECT_NE(recording.header.hardware, "");
-    ASSERT_EQ(recording.records.size(), 300);
+    ASSERT_EQ(recording.records.size(), 160);
     EXPECT_EQ(recording.trailer->num_dropped, 0);
     Policy fresh(kind);
-    expect_same_plans(recording, *fresh.policy, kind == PolicyKind::kDictionary ? 3 : 2);
+    expect_same_plans(recording, *fresh.policy);
   }
 }
 
@@ -115,7 +118,7 @@ TEST(RecordedPolicy, DecidesTheSameForLayersThatShareIt) {
   const Recording recording = read_recording(directory / "run.jsonl");
   ASSERT_EQ(recording.records.size(), 160);
   Policy fresh(PolicyKind::kDictionary);
-  expect_same_plans(recording, *fresh.policy, 3);
+  expect_same_plans(recording, *fresh.policy);
 }
 
 TEST(RecordedPolicy, OneFileHoldsOneRun) {

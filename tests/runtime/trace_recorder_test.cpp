@@ -82,6 +82,7 @@ TEST(TraceRecorder, RecordsLayersUnderAPolicy) {
     for (std::int64_t step = 0; step < kSteps; ++step) {
       ForwardCall call = kFixed;
       call.training = step != 3;
+      if (step == 1) call.capacity_factor = -1;  // dropless up to the same two slots
       EXPECT_EQ(run_passes(adaptive_first, pairs, call, stream).capacity, 2);
       EXPECT_EQ(first.num_dropped_blocking(), world.rank() == 0 ? 1 : 0);
       EXPECT_EQ(run_passes(adaptive_second, singles, kDropless, stream).capacity, 2);
@@ -101,6 +102,8 @@ TEST(TraceRecorder, RecordsLayersUnderAPolicy) {
     const TraceRecord& forward = recording.records[at];
     expect_forward(recording.records[at++], step, 0, plan_of(step, 0), kPairCounts);
     EXPECT_EQ(workload_of(recording.header, forward, Pass::kForward).capacity, 2);
+    // Dropless: of 7 choices that are kept expert 0 has 3, the mean one 7 / 4.
+    EXPECT_DOUBLE_EQ(load_of(recording.header, forward).max_over_mean, step == 1 ? 12.0 / 7 : 1);
     if (step != 3) expect_backward(recording.records[at++], step, 0, {});
     expect_forward(recording.records[at++], step, 1, plan_of(step, 1), kSingleCounts);
     expect_backward(recording.records[at++], step, 1, {});
