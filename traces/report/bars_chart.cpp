@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <set>
 
@@ -15,7 +16,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int kRowHeight = 26;
-constexpr double kRoomForText = 1.45;  ///< axis over the longest bar: the text behind it stays in the picture
 
 Json name_scale(std::string_view data, double padding) {
   return {{"name", "y"},
@@ -30,6 +30,20 @@ Json name_axis() {
   axis.update(
       {{"grid", false}, {"ticks", false}, {"domain", false}, {"labelLimit", 190}, {"labelOverlap", false}});
   return axis;
+}
+
+// Axis over the longest bar: the text behind it stays in the picture of a page half as wide as a screen.
+double room_for_text(std::size_t characters) { return 1.1 + 0.0125 * static_cast<double>(characters); }
+
+// 1, 2 and 5 times powers of ten.
+Json logarithmic_ticks(double least, double most) {
+  Json ticks = Json::array();
+  for (double power = std::pow(10.0, std::floor(std::log10(least))); power <= most; power *= 10) {
+    for (const double step : {1.0, 2.0, 5.0}) {
+      if (step * power >= least && step * power <= most) ticks.push_back(step * power);
+    }
+  }
+  return ticks;
 }
 
 // The order of bars: All-to-All first.
@@ -92,22 +106,26 @@ HtmlTable class_table(const std::vector<ClassBar>& bars, const std::vector<std::
 
 Json bars_spec(const std::vector<Bar>& bars, double most_us) {
   const TimeUnit unit = time_unit(most_us);
+  std::size_t longest = 0;
   Json rows = Json::array();
   for (const Bar& bar : bars) {
     const double low = std::max(0.0, bar.us - bar.error_us) / unit.us;
+    const std::string text = format_us(bar.us) + (bar.note.empty() ? "" : " · " + bar.note);
+    longest = std::max(longest, text.size());
     rows.push_back({{"name", bar.name},
                     {"value", bar.us / unit.us},
                     {"low", low},
                     {"high", (bar.us + bar.error_us) / unit.us},
                     {"banded", bar.error_us > 0},
                     {"colour", bar.colour},
-                    {"text", format_us(bar.us) + (bar.note.empty() ? "" : " · " + bar.note)}});
+                    {"text", text}});
   }
   Json spec = vega_spec(kRowHeight * static_cast<int>(bars.size()));
   spec["data"].push_back(vega_data("bars", std::move(rows)));
-  spec["scales"] = {
-      name_scale("bars", 0.28),
-      {{"name", "x"}, {"domain", {0, std::max(most_us * kRoomForText / unit.us, 1e-9)}}, {"range", "width"}}};
+  spec["scales"] = {name_scale("bars", 0.28),
+                    {{"name", "x"},
+                     {"domain", {0, std::max(most_us * room_for_text(longest) / unit.us, 1e-9)}},
+                     {"range", "width"}}};
   Json time = vega_axis("x", "bottom", fmt::format("time in {}", unit.name));
   time["tickCount"] = 6;
   spec["axes"] = {std::move(time), name_axis()};
@@ -230,6 +248,8 @@ Json scaling_spec(const std::vector<ScalePoint>& points) {
                     {"tip", fmt::format("{}, {} ranks: {}{}{}", point.name, point.ranks, format_us(point.us),
                                         point.note.empty() ? "" : ", ", point.note)}});
   }
+  const double least = least_us / unit.us * 0.8;
+  const double most = most_us / unit.us * 1.25;
   Json spec = vega_spec(260);
   spec["data"].push_back(vega_data("points", std::move(rows)));
   spec["scales"] = {{{"name", "x"},
@@ -237,14 +257,11 @@ Json scaling_spec(const std::vector<ScalePoint>& points) {
                      {"base", 2},
                      {"domain", {*sizes.begin() / 1.1, *sizes.rbegin() * 1.1}},
                      {"range", "width"}},
-                    {{"name", "y"},
-                     {"type", "log"},
-                     {"domain", {least_us / unit.us * 0.8, most_us / unit.us * 1.25}},
-                     {"range", "height"}}};
+                    {{"name", "y"}, {"type", "log"}, {"domain", {least, most}}, {"range", "height"}}};
   Json x = vega_axis("x", "bottom", "ranks (logarithmic)");
   x.update({{"values", Json(sizes)}, {"format", "d"}});
   Json y = vega_axis("y", "left", fmt::format("time in {} (logarithmic)", unit.name));
-  y.update({{"tickCount", 6}, {"format", "~g"}});
+  y.update({{"values", logarithmic_ticks(least, most)}, {"format", "~g"}});
   spec["axes"] = {std::move(x), std::move(y)};
   const Json line = {{"type", "line"},
                      {"from", {{"data", "of_name"}}},

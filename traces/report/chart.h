@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -45,13 +46,18 @@ class Palette {
 
   /// Gives `name` the next colour, unless it has one. Names beyond kNumColours share a grey.
   void add(std::string_view name);
+  /// Gives `alias` the colour of `name`: of a policy that turned out to be this plan.
+  void add_alias(std::string_view alias, std::string_view name);
   [[nodiscard]] std::string colour(std::string_view name) const;
+  /// Of text on that colour.
+  [[nodiscard]] std::string text_colour(std::string_view name) const;
   /// How a line of `name` is drawn: lines of neighbouring colours differ in it, too.
   [[nodiscard]] LegendEntry::Shape line(std::string_view name) const;
 
  private:
   [[nodiscard]] std::size_t index(std::string_view name) const;
   std::vector<std::string> names_;
+  std::map<std::string, std::string> aliases_;
 };
 
 /// Colour of a class of operations, by its name.

@@ -102,6 +102,7 @@ Json strip_rows(const ReportScenario& scenario, const Palette& palette,
          {"to", one.to},
          {"plan", one.plan},
          {"colour", palette.colour(one.plan)},
+         {"text_colour", palette.text_colour(one.plan)},
          {"tip", fmt::format("{}: {} in steps {} to {}", policy, one.plan, one.from, one.to - 1)}});
   }
   return rows;
@@ -172,7 +173,7 @@ Json strip_marks() {
            {"dx", {{"value", 4}}},
            {"y", middle},
            {"baseline", {{"value", "middle"}}},
-           {"fill", {{"value", "var(--on-colour)"}}},
+           {"fill", {{"field", "text_colour"}}},
            {"text",
             {{"signal",
               "scale('x', datum.to) - scale('x', datum.from) > 6.5 * length(datum.plan) + 8 ? datum.plan : "

@@ -168,13 +168,12 @@ ReportSection simulate_section(const SimulateDocument& document, const Palette& 
     section.notes.push_back(fmt::format("Parameters of the model: {}{}.", document.calibration,
                                         document.fitted ? "" : " (not fitted: the band is a guess)"));
   }
-  section.rows.push_back({.title = "Time", .captions = {""}, .charts = {times_chart(document, palette)}});
+  section.rows.push_back({.captions = {""}, .charts = {times_chart(document, palette)}});
   if (document.sizes.size() > 1) {
-    section.rows.push_back({.title = "Scaling", .captions = {""}, .charts = {scale_chart(document)}});
+    section.rows.push_back({.captions = {""}, .charts = {scale_chart(document)}});
   }
   if (!last.predictions.front().class_us.empty()) {
-    section.rows.push_back(
-        {.title = "Where the time goes", .captions = {""}, .charts = {classes_chart(document)}});
+    section.rows.push_back({.captions = {""}, .charts = {classes_chart(document)}});
   }
   return section;
 }
