@@ -110,7 +110,7 @@ Chart scale_chart(const SimulateDocument& document) {
                           {one.plans}});
     if (!size.fairseq_us) continue;
     points.push_back({.name = "Fairseq's formulation",
-                      .colour = "var(--other)",
+                      .colour = "var(--ink2)",
                       .line = LegendEntry::Shape::kDashed,
                       .ranks = static_cast<double>(size.ranks),
                       .us = *size.fairseq_us});
@@ -127,7 +127,7 @@ Chart scale_chart(const SimulateDocument& document) {
               .legend = {{"best plan", "var(--c0)", LegendEntry::Shape::kLine}},
               .table = std::move(table)};
   if (document.sizes.front().fairseq_us) {
-    chart.legend.push_back({"Fairseq's formulation", "var(--other)", LegendEntry::Shape::kDashed});
+    chart.legend.push_back({"Fairseq's formulation", "var(--ink2)", LegendEntry::Shape::kDashed});
   }
   return chart;
 }

@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 
-#include <cmath>
+#include <map>
 #include <set>
 
 #include "tests/traces/report/sample_replay.h"
@@ -123,11 +123,11 @@ TEST(TimelineChart, KnowsTheClassOfEachOperation) {
   const auto replay = parsed(sample_replay({}));
   const auto chart = timeline_chart(replay.scenarios[0]);
   ASSERT_TRUE(chart);
-  for (const auto& span : chart->spec["data"][0]["values"]) {
-    if (span["label"] == "dispatch/all_to_all") EXPECT_EQ(span["colour"], "var(--class-exchange)");
-    if (span["label"] == "expert_ffn") EXPECT_EQ(span["colour"], "var(--class-experts)");
-    if (span["label"] == "agree_capacity") EXPECT_EQ(span["colour"], "var(--class-host)");
-  }
+  std::map<std::string, std::string> colours;
+  for (const auto& span : chart->spec["data"][0]["values"]) colours[span["label"]] = span["colour"];
+  EXPECT_EQ(colours.at("dispatch/all_to_all"), "var(--class-exchange)");
+  EXPECT_EQ(colours.at("expert_ffn"), "var(--class-experts)");
+  EXPECT_EQ(colours.at("agree_capacity"), "var(--class-host)");
   EXPECT_EQ(chart->spec["scales"][1]["domain"], (nlohmann::ordered_json{"host", "compute", "communication"}));
 }
 

@@ -169,7 +169,7 @@ Json timeline_json(const SampleReplay& sample) {
   add("host", "forward", "agree_capacity", 100, 30, nullptr);
   add("compute", "forward", "encode", 130, 90, nullptr);
   for (int chunk = 0; chunk < 2; ++chunk) {
-    const std::string part = "#" + std::to_string(chunk + 1) + "of2";
+    const std::string part = chunk == 0 ? "#1of2" : "#2of2";
     add("communication", "forward", "dispatch/all_to_all" + part, 220 + 260 * chunk, 260, chunk);
     add("compute", "forward", "expert_ffn" + part, 480 + 300 * chunk, 300, chunk);
     add("communication", "forward", "combine/all_to_all" + part, 780 + 300 * chunk, 250, chunk);
