@@ -116,6 +116,12 @@ Json vega_axis(std::string_view scale, std::string_view orient, std::string_view
   return axis;
 }
 
+Json vega_mark(std::string_view type, std::string_view data, Json update) {
+  Json mark = {{"type", type}, {"from", {{"data", data}}}, {"encode", {{"update", std::move(update)}}}};
+  if (type == "text") mark["interactive"] = false;
+  return mark;
+}
+
 std::vector<std::size_t> picked_rows(std::size_t count, std::size_t most) {
   std::vector<std::size_t> rows;
   const std::size_t shown = std::min(count, most);

@@ -84,6 +84,11 @@ struct TimeUnit {
 [[nodiscard]] nlohmann::ordered_json vega_axis(std::string_view scale, std::string_view orient,
                                                std::string_view title);
 
+/// One mark of this type for each row of `data`. Text does not stand between the pointer and what is below
+/// it.
+[[nodiscard]] nlohmann::ordered_json vega_mark(std::string_view type, std::string_view data,
+                                               nlohmann::ordered_json update);
+
 /// Indices of at most `most` of `count` rows, evenly picked, the last included.
 [[nodiscard]] std::vector<std::size_t> picked_rows(std::size_t count, std::size_t most = 100);
 /// What a table that leaves rows out says of it; else nothing.

@@ -137,38 +137,29 @@ std::size_t num_layers(const ReportScenario& scenario) {
 }
 
 Json capacity_line() {
-  return {{"type", "line"},
-          {"from", {{"data", "of_kind"}}},
-          {"encode",
-           {{"update",
-             {{"x", {{"scale", "x"}, {"field", "step"}}},
-              {"y", {{"scale", "capacity"}, {"field", "value"}}},
-              {"defined", {{"signal", "isValid(datum.value)"}}},
-              {"interpolate", {{"value", "step-after"}}},
-              {"stroke", {{"field", "colour"}}},
-              {"strokeDash", {{"field", "dash"}}},
-              {"strokeWidth", {{"value", 1.75}}}}}}}};
+  return vega_mark("line", "of_kind",
+                   {{"x", {{"scale", "x"}, {"field", "step"}}},
+                    {"y", {{"scale", "capacity"}, {"field", "value"}}},
+                    {"defined", {{"signal", "isValid(datum.value)"}}},
+                    {"interpolate", {{"value", "step-after"}}},
+                    {"stroke", {{"field", "colour"}}},
+                    {"strokeDash", {{"field", "dash"}}},
+                    {"strokeWidth", {{"value", 1.75}}}});
 }
 
 Json strip_marks() {
   const Json middle = {{"scale", "strips"}, {"field", "policy"}, {"band", 0.5}};
   const Json left = {{"scale", "x"}, {"field", "from"}};
   return {
-      {{"type", "rect"},
-       {"from", {{"data", "strips"}}},
-       {"encode",
-        {{"update",
-          {{"x", left},
-           {"x2", {{"scale", "x"}, {"field", "to"}}},
-           {"y", {{"scale", "strips"}, {"field", "policy"}}},
-           {"height", {{"scale", "strips"}, {"band", 1}}},
-           {"fill", {{"field", "colour"}}},
-           {"tooltip", {{"field", "tip"}}}}}}}},
-      {{"type", "text"},  // where there is room: colour is not the only sign
-       {"from", {{"data", "strips"}}},
-       {"interactive", false},
-       {"encode",
-        {{"update",
+      vega_mark("rect", "strips",
+                {{"x", left},
+                 {"x2", {{"scale", "x"}, {"field", "to"}}},
+                 {"y", {{"scale", "strips"}, {"field", "policy"}}},
+                 {"height", {{"scale", "strips"}, {"band", 1}}},
+                 {"fill", {{"field", "colour"}}},
+                 {"tooltip", {{"field", "tip"}}}}),
+      vega_mark(
+          "text", "strips",
           {{"x", left},
            {"dx", {{"value", 4}}},
            {"y", middle},
@@ -177,7 +168,7 @@ Json strip_marks() {
            {"text",
             {{"signal",
               "scale('x', datum.to) - scale('x', datum.from) > 6.5 * length(datum.plan) + 8 ? datum.plan : "
-              "''"}}}}}}}}};
+              "''"}}}})};
 }
 
 Json plans_spec(const ReportScenario& scenario, const Palette& palette,

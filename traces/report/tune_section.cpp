@@ -142,26 +142,20 @@ Chart searches_chart(const TuneDocument& document, const LayerTitles& titles) {
   spec["axes"] = {std::move(x), std::move(y)};
   for (const auto& [field, colour] :
        {std::pair("candidates", "var(--faint)"), std::pair("evaluations", "var(--accent)")}) {
-    spec["marks"].push_back({{"type", "rect"},
-                             {"from", {{"data", "searches"}}},
-                             {"encode",
-                              {{"update",
-                                {{"x", {{"scale", "x"}, {"value", 0}}},
-                                 {"x2", {{"scale", "x"}, {"field", field}}},
-                                 {"y", {{"scale", "y"}, {"field", "name"}}},
-                                 {"height", {{"scale", "y"}, {"band", 1}}},
-                                 {"fill", {{"value", colour}}}}}}}});
+    spec["marks"].push_back(vega_mark("rect", "searches",
+                                      {{"x", {{"scale", "x"}, {"value", 0}}},
+                                       {"x2", {{"scale", "x"}, {"field", field}}},
+                                       {"y", {{"scale", "y"}, {"field", "name"}}},
+                                       {"height", {{"scale", "y"}, {"band", 1}}},
+                                       {"fill", {{"value", colour}}}}));
   }
-  spec["marks"].push_back(
-      {{"type", "text"},
-       {"from", {{"data", "searches"}}},
-       {"encode",
-        {{"update",
-          {{"x", {{"scale", "x"}, {"signal", "max(datum.candidates, datum.evaluations)"}, {"offset", 6}}},
-           {"y", {{"scale", "y"}, {"field", "name"}, {"band", 0.5}}},
-           {"baseline", {{"value", "middle"}}},
-           {"fill", {{"value", "var(--ink)"}}},
-           {"text", {{"field", "text"}}}}}}}});
+  spec["marks"].push_back(vega_mark(
+      "text", "searches",
+      {{"x", {{"scale", "x"}, {"signal", "max(datum.candidates, datum.evaluations)"}, {"offset", 6}}},
+       {"y", {{"scale", "y"}, {"field", "name"}, {"band", 0.5}}},
+       {"baseline", {{"value", "middle"}}},
+       {"fill", {{"value", "var(--ink)"}}},
+       {"text", {{"field", "text"}}}}));
   return chart;
 }
 
