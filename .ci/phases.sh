@@ -59,6 +59,14 @@ find_clang_tidy() {
   fi
 }
 
+# A browser for the tests of reports; without one they are skipped.
+browser() {
+  if command -v chromium chromium-browser google-chrome >/dev/null; then return; fi
+  if [[ $(id -u) -ne 0 ]]; then echo 'skipped: no Chromium here, and not root to install it'; return; fi
+  timeout 300 env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium \
+    >build/logs/chromium-install.log 2>&1 || echo 'skipped: chromium could not be installed'
+}
+
 # tidy SECONDS FILES...: clang-tidy on these sources, in the time given.
 tidy() {
   local limit=$1 program log=build/logs/clang-tidy.log

@@ -106,23 +106,6 @@ Workload workload_of(const TraceHeader& header, const TraceRecord& forward, Pass
   return workload_of(header, forward, pass, summarize(forward.counts, num_experts));
 }
 
-namespace {
-
-/// Of the choices that are left where each source rank gives an expert `capacity` of them at most.
-double max_over_mean_within(std::int64_t capacity, const SparseCounts& counts, std::int64_t num_experts) {
-  SparseCounts kept;
-  for (std::size_t i = 0; i < counts.num_rows(); ++i) {
-    const SparseCounts::Row row = counts.row(i);
-    kept.begin_row(row.source);
-    for (const ExpertCount& entry : row.experts) {
-      kept.add(entry.expert, static_cast<std::int32_t>(std::min<std::int64_t>(entry.choices, capacity)));
-    }
-  }
-  return summarize(kept, num_experts).max_over_mean;
-}
-
-}  // namespace
-
 LayerLoad load_of(const TraceHeader& header, const TraceRecord& forward) {
   const std::int64_t num_experts =
       header.layers[static_cast<std::size_t>(forward.layer)].workload.num_experts;
@@ -131,7 +114,7 @@ LayerLoad load_of(const TraceHeader& header, const TraceRecord& forward) {
   if (!load.workload.dropless) return load;
   // With f < 0 choices beyond the capacity are dropped, and the layer does not count them.
   load.max_over_mean = load.workload.capacity < summary.needed_capacity
-                           ? max_over_mean_within(load.workload.capacity, forward.counts, num_experts)
+                           ? max_over_mean_within(forward.counts, load.workload.capacity, num_experts)
                            : summary.max_over_mean;
   return load;
 }

@@ -85,4 +85,19 @@ CountSummary summarize(const SparseCounts& counts, std::int64_t num_experts) {
   return summary;
 }
 
+double max_over_mean_within(const SparseCounts& counts, std::int64_t capacity, std::int64_t num_experts) {
+  std::vector<std::int64_t> by_expert(static_cast<std::size_t>(num_experts));
+  std::int64_t all = 0;
+  for (std::size_t r = 0; r < counts.num_rows(); ++r) {
+    for (const ExpertCount& entry : counts.row(r).experts) {
+      const std::int64_t kept = std::min<std::int64_t>(entry.choices, capacity);
+      by_expert[static_cast<std::size_t>(entry.expert)] += kept;
+      all += kept;
+    }
+  }
+  if (all == 0) return 1;
+  return static_cast<double>(*std::ranges::max_element(by_expert)) * static_cast<double>(num_experts) /
+         static_cast<double>(all);
+}
+
 }  // namespace flex

@@ -64,4 +64,9 @@ struct CountSummary {
 /// @throws InputError if an expert lies outside.
 [[nodiscard]] CountSummary summarize(const SparseCounts& counts, std::int64_t num_experts);
 
+/// CountSummary::max_over_mean of what is left where each source rank gives an expert `capacity` choices at
+/// most: with f < 0 the rest is dropped, and the layer does not count it. The experts lie inside.
+[[nodiscard]] double max_over_mean_within(const SparseCounts& counts, std::int64_t capacity,
+                                          std::int64_t num_experts);
+
 }  // namespace flex

@@ -21,3 +21,8 @@ file(GLOB calibrations ${prefix}/share/flexmoe/calibrations/*.json)
 if(NOT calibrations)
   message(FATAL_ERROR "no calibrations were installed")
 endif()
+# A report finds Vega in the installation, if this build found it.
+if(EXISTS ${prefix}/share/flexmoe/vega)
+  execute_process(COMMAND ${prefix}/bin/flexmoe simulate --json OUTPUT_FILE ${WORK_DIR}/simulate.json COMMAND_ERROR_IS_FATAL ANY)
+  run(${prefix}/bin/flexmoe report ${WORK_DIR}/simulate.json -o ${WORK_DIR}/report.html)
+endif()

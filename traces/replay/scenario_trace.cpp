@@ -143,22 +143,6 @@ class ScenarioBuilder {
   ScenarioTrace result_;
 };
 
-/// Tokens of the fullest expert over those of the mean one, of the choices that have a slot.
-double kept_max_over_mean(const SparseCounts& counts, const Workload& workload) {
-  std::vector<std::int64_t> by_expert(static_cast<std::size_t>(workload.num_experts));
-  std::int64_t all = 0;
-  for (std::size_t r = 0; r < counts.num_rows(); ++r) {
-    for (const ExpertCount& entry : counts.row(r).experts) {
-      const std::int64_t kept = std::min<std::int64_t>(entry.choices, workload.capacity);
-      by_expert[static_cast<std::size_t>(entry.expert)] += kept;
-      all += kept;
-    }
-  }
-  if (all == 0) return 1;
-  const std::int64_t fullest = *std::ranges::max_element(by_expert);
-  return static_cast<double>(fullest * workload.num_experts) / static_cast<double>(all);
-}
-
 }  // namespace
 
 std::int64_t num_dropped(const SparseCounts& counts, std::int64_t capacity) {
@@ -181,7 +165,7 @@ LayerLoad replay_load(const TraceLayer& layer, const SparseCounts& counts) {
   w.pass = Pass::kForward;
   validate(w);
   // With a fixed capacity times do not depend on the counts, which the layer's ranks do not exchange.
-  if (w.dropless) load.max_over_mean = kept_max_over_mean(counts, w);
+  if (w.dropless) load.max_over_mean = max_over_mean_within(counts, w.capacity, w.num_experts);
   return load;
 }
 

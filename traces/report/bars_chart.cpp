@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
-#include <set>
 
 #include "base/figures.h"
 #include "costmodel/prediction.h"
@@ -15,7 +13,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int kRowHeight = 26;
-constexpr double kRoomForText = 1.45;  ///< axis over the longest bar: the text behind it stays in the picture
 
 Json name_scale(std::string_view data, double padding) {
   return {{"name", "y"},
@@ -31,6 +28,9 @@ Json name_axis() {
       {{"grid", false}, {"ticks", false}, {"domain", false}, {"labelLimit", 190}, {"labelOverlap", false}});
   return axis;
 }
+
+// Axis over the longest bar: the text behind it stays in the picture of a page half as wide as a screen.
+double room_for_text(std::size_t characters) { return 1.1 + 0.0125 * static_cast<double>(characters); }
 
 // The order of bars: All-to-All first.
 std::vector<std::string> ordered_classes(const std::vector<ClassBar>& bars) {
@@ -88,68 +88,89 @@ HtmlTable class_table(const std::vector<ClassBar>& bars, const std::vector<std::
   return table;
 }
 
+// The bar, its band, and the text behind.
+Json bar_marks() {
+  const Json middle = {{"scale", "y"}, {"field", "name"}, {"band", 0.5}};
+  Json marks = {vega_mark("rect", "bars",
+                          {{"x", {{"scale", "x"}, {"value", 0}}},
+                           {"x2", {{"scale", "x"}, {"field", "value"}}},
+                           {"y", {{"scale", "y"}, {"field", "name"}}},
+                           {"height", {{"scale", "y"}, {"band", 1}}},
+                           {"fill", {{"field", "colour"}}}}),
+                vega_mark("rule", "bars",
+                          {{"x", {{"scale", "x"}, {"field", "low"}}},
+                           {"x2", {{"scale", "x"}, {"field", "high"}}},
+                           {"y", middle},
+                           {"stroke", {{"value", "var(--ink)"}}},
+                           {"strokeWidth", {{"signal", "datum.banded ? 1.5 : 0"}}}}),
+                vega_mark("text", "bars",
+                          {{"x", {{"scale", "x"}, {"field", "high"}, {"offset", 6}}},
+                           {"y", middle},
+                           {"baseline", {{"value", "middle"}}},
+                           {"fill", {{"value", "var(--ink)"}}},
+                           {"text", {{"field", "text"}}}})};
+  for (const char* end : {"low", "high"}) {  // caps of the band
+    marks.push_back(vega_mark("rule", "bars",
+                              {{"x", {{"scale", "x"}, {"field", end}}},
+                               {"y", {{"scale", "y"}, {"field", "name"}, {"band", 0.25}}},
+                               {"y2", {{"scale", "y"}, {"field", "name"}, {"band", 0.75}}},
+                               {"stroke", {{"value", "var(--ink)"}}},
+                               {"strokeWidth", {{"signal", "datum.banded ? 1.5 : 0"}}}}));
+  }
+  return marks;
+}
+
+// The parts, and their shares where there is room.
+Json part_marks() {
+  return {
+      vega_mark("rect", "parts",
+                {{"x", {{"scale", "x"}, {"field", "begin"}}},
+                 {"x2", {{"scale", "x"}, {"field", "end"}}},
+                 {"y", {{"scale", "y"}, {"field", "name"}}},
+                 {"height", {{"scale", "y"}, {"band", 1}}},
+                 {"stroke", {{"value", "var(--paper)"}}},
+                 {"strokeWidth", {{"value", 0.75}}},
+                 {"fill", {{"field", "colour"}}},
+                 {"tooltip", {{"field", "tip"}}}}),
+      vega_mark(
+          "text", "parts",
+          {{"x", {{"scale", "x"}, {"field", "begin"}}},
+           {"dx", {{"value", 4}}},
+           {"y", {{"scale", "y"}, {"field", "name"}, {"band", 0.5}}},
+           {"baseline", {{"value", "middle"}}},
+           {"fill", {{"value", "var(--on-mark)"}}},
+           {"text",
+            {{"signal", "scale('x', datum.end) - scale('x', datum.begin) > 34 ? datum.share_text : ''"}}}})};
+}
+
 }  // namespace
 
 Json bars_spec(const std::vector<Bar>& bars, double most_us) {
   const TimeUnit unit = time_unit(most_us);
+  std::size_t longest = 0;
   Json rows = Json::array();
   for (const Bar& bar : bars) {
     const double low = std::max(0.0, bar.us - bar.error_us) / unit.us;
+    const std::string text = format_us(bar.us) + (bar.note.empty() ? "" : " · " + bar.note);
+    longest = std::max(longest, text.size());
     rows.push_back({{"name", bar.name},
                     {"value", bar.us / unit.us},
                     {"low", low},
                     {"high", (bar.us + bar.error_us) / unit.us},
                     {"banded", bar.error_us > 0},
                     {"colour", bar.colour},
-                    {"text", format_us(bar.us) + (bar.note.empty() ? "" : " · " + bar.note)}});
+                    {"text", text}});
   }
   Json spec = vega_spec(kRowHeight * static_cast<int>(bars.size()));
   spec["data"].push_back(vega_data("bars", std::move(rows)));
-  spec["scales"] = {
-      name_scale("bars", 0.28),
-      {{"name", "x"}, {"domain", {0, std::max(most_us * kRoomForText / unit.us, 1e-9)}}, {"range", "width"}}};
+  spec["scales"] = {name_scale("bars", 0.28),
+                    {{"name", "x"},
+                     {"domain", {0, std::max(most_us * room_for_text(longest) / unit.us, 1e-9)}},
+                     {"range", "width"}}};
   Json time = vega_axis("x", "bottom", fmt::format("time in {}", unit.name));
   time["tickCount"] = 6;
   spec["axes"] = {std::move(time), name_axis()};
-  const Json middle = {{"scale", "y"}, {"field", "name"}, {"band", 0.5}};
-  spec["marks"] = {{{"type", "rect"},
-                    {"from", {{"data", "bars"}}},
-                    {"encode",
-                     {{"update",
-                       {{"x", {{"scale", "x"}, {"value", 0}}},
-                        {"x2", {{"scale", "x"}, {"field", "value"}}},
-                        {"y", {{"scale", "y"}, {"field", "name"}}},
-                        {"height", {{"scale", "y"}, {"band", 1}}},
-                        {"fill", {{"field", "colour"}}}}}}}},
-                   {{"type", "rule"},
-                    {"from", {{"data", "bars"}}},
-                    {"encode",
-                     {{"update",
-                       {{"x", {{"scale", "x"}, {"field", "low"}}},
-                        {"x2", {{"scale", "x"}, {"field", "high"}}},
-                        {"y", middle},
-                        {"stroke", {{"value", "var(--ink)"}}},
-                        {"strokeWidth", {{"signal", "datum.banded ? 1.5 : 0"}}}}}}}},
-                   {{"type", "text"},
-                    {"from", {{"data", "bars"}}},
-                    {"encode",
-                     {{"update",
-                       {{"x", {{"scale", "x"}, {"field", "high"}, {"offset", 6}}},
-                        {"y", middle},
-                        {"baseline", {{"value", "middle"}}},
-                        {"fill", {{"value", "var(--ink)"}}},
-                        {"text", {{"field", "text"}}}}}}}}};
-  for (const char* end : {"low", "high"}) {  // caps of the band
-    spec["marks"].push_back({{"type", "rule"},
-                             {"from", {{"data", "bars"}}},
-                             {"encode",
-                              {{"update",
-                                {{"x", {{"scale", "x"}, {"field", end}}},
-                                 {"y", {{"scale", "y"}, {"field", "name"}, {"band", 0.25}}},
-                                 {"y2", {{"scale", "y"}, {"field", "name"}, {"band", 0.75}}},
-                                 {"stroke", {{"value", "var(--ink)"}}},
-                                 {"strokeWidth", {{"signal", "datum.banded ? 1.5 : 0"}}}}}}}});
-  }
+  spec["marks"] = bar_marks();
   return spec;
 }
 
@@ -178,105 +199,8 @@ Chart class_bars_chart(const std::vector<ClassBar>& bars, double most_us) {
   Json x = vega_axis("x", "bottom", "");
   x.update({{"title", {{"signal", "xtitle"}}}, {"tickCount", 6}});
   spec["axes"] = {std::move(x), name_axis()};
-  spec["marks"] = {
-      {{"type", "rect"},
-       {"from", {{"data", "parts"}}},
-       {"encode",
-        {{"update",
-          {{"x", {{"scale", "x"}, {"field", "begin"}}},
-           {"x2", {{"scale", "x"}, {"field", "end"}}},
-           {"y", {{"scale", "y"}, {"field", "name"}}},
-           {"height", {{"scale", "y"}, {"band", 1}}},
-           {"stroke", {{"value", "var(--paper)"}}},
-           {"strokeWidth", {{"value", 0.75}}},
-           {"fill", {{"field", "colour"}}},
-           {"tooltip", {{"field", "tip"}}}}}}}},
-      {{"type", "text"},  // only where the part has room for it
-       {"from", {{"data", "parts"}}},
-       {"interactive", false},
-       {"encode",
-        {{"update",
-          {{"x", {{"scale", "x"}, {"field", "begin"}}},
-           {"dx", {{"value", 4}}},
-           {"y", {{"scale", "y"}, {"field", "name"}, {"band", 0.5}}},
-           {"baseline", {{"value", "middle"}}},
-           {"fill", {{"value", "var(--on-mark)"}}},
-           {"text",
-            {{"signal",
-              "scale('x', datum.end) - scale('x', datum.begin) > 34 ? datum.share_text : ''"}}}}}}}}};
+  spec["marks"] = part_marks();
   return chart;
-}
-
-Json scaling_spec(const std::vector<ScalePoint>& points) {
-  double most_us = 0;
-  double least_us = std::numeric_limits<double>::infinity();
-  std::set<double> sizes;
-  for (const ScalePoint& point : points) {
-    most_us = std::max(most_us, point.us + point.error_us);
-    if (point.us > 0) least_us = std::min(least_us, std::max(point.us - point.error_us, point.us / 10));
-    sizes.insert(point.ranks);
-  }
-  const TimeUnit unit = time_unit(most_us);
-  Json rows = Json::array();
-  for (const ScalePoint& point : points) {
-    if (point.us <= 0) continue;  // a logarithmic axis has no place for it
-    rows.push_back({{"name", point.name},
-                    {"colour", point.colour},
-                    {"dash", dash_of(point.line)},
-                    {"ranks", point.ranks},
-                    {"value", point.us / unit.us},
-                    {"low", std::max(point.us - point.error_us, point.us / 10) / unit.us},
-                    {"high", (point.us + point.error_us) / unit.us},
-                    {"tip", fmt::format("{}, {} ranks: {}{}{}", point.name, point.ranks, format_us(point.us),
-                                        point.note.empty() ? "" : ", ", point.note)}});
-  }
-  Json spec = vega_spec(260);
-  spec["data"].push_back(vega_data("points", std::move(rows)));
-  spec["scales"] = {{{"name", "x"},
-                     {"type", "log"},
-                     {"base", 2},
-                     {"domain", {*sizes.begin() / 1.1, *sizes.rbegin() * 1.1}},
-                     {"range", "width"}},
-                    {{"name", "y"},
-                     {"type", "log"},
-                     {"domain", {least_us / unit.us * 0.8, most_us / unit.us * 1.25}},
-                     {"range", "height"}}};
-  Json x = vega_axis("x", "bottom", "ranks (logarithmic)");
-  x.update({{"values", Json(sizes)}, {"format", "d"}});
-  Json y = vega_axis("y", "left", fmt::format("time in {} (logarithmic)", unit.name));
-  y.update({{"tickCount", 6}, {"format", "~g"}});
-  spec["axes"] = {std::move(x), std::move(y)};
-  const Json line = {{"type", "line"},
-                     {"from", {{"data", "of_name"}}},
-                     {"encode",
-                      {{"update",
-                        {{"x", {{"scale", "x"}, {"field", "ranks"}}},
-                         {"y", {{"scale", "y"}, {"field", "value"}}},
-                         {"stroke", {{"field", "colour"}}},
-                         {"strokeDash", {{"field", "dash"}}},
-                         {"strokeWidth", {{"value", 2}}}}}}}};
-  spec["marks"] = {{{"type", "rule"},
-                    {"from", {{"data", "points"}}},
-                    {"encode",
-                     {{"update",
-                       {{"x", {{"scale", "x"}, {"field", "ranks"}}},
-                        {"y", {{"scale", "y"}, {"field", "low"}}},
-                        {"y2", {{"scale", "y"}, {"field", "high"}}},
-                        {"stroke", {{"field", "colour"}}},
-                        {"strokeOpacity", {{"value", 0.6}}}}}}}},
-                   {{"type", "group"},
-                    {"from", {{"facet", {{"name", "of_name"}, {"data", "points"}, {"groupby", "name"}}}}},
-                    {"marks", {line}}},
-                   {{"type", "symbol"},
-                    {"from", {{"data", "points"}}},
-                    {"encode",
-                     {{"update",
-                       {{"x", {{"scale", "x"}, {"field", "ranks"}}},
-                        {"y", {{"scale", "y"}, {"field", "value"}}},
-                        {"size", {{"value", 45}}},
-                        {"fill", {{"field", "colour"}}},
-                        {"tooltip", {{"field", "tip"}}}}}}}}};
-  return spec;
 }
 
 }  // namespace flex

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <utility>
 
 namespace flex {
@@ -13,19 +14,38 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kStatic = "static:";
 
-std::string_view without_static(std::string_view name) {
+// Policies write a pair as `static:A/B`, lists of plans as `A / B`.
+std::string plain_name(std::string_view name) {
   if (name.starts_with(kStatic)) name.remove_prefix(kStatic.size());
-  return name;
+  const std::size_t slash = name.find(" / ");
+  if (slash == std::string_view::npos) return std::string(name);
+  std::string plain(name.substr(0, slash));
+  plain += '/';
+  plain += name.substr(slash + 3);
+  return plain;
 }
 
 }  // namespace
 
 void Palette::add(std::string_view name) {
-  if (index(name) == names_.size()) names_.emplace_back(without_static(name));
+  if (index(name) == names_.size()) names_.push_back(plain_name(name));
 }
 
 std::size_t Palette::index(std::string_view name) const {
-  return static_cast<std::size_t>(std::ranges::find(names_, without_static(name)) - names_.begin());
+  const auto alias = aliases_.find(plain_name(name));
+  const std::string known = alias == aliases_.end() ? plain_name(name) : alias->second;
+  return static_cast<std::size_t>(std::ranges::find(names_, known) - names_.begin());
+}
+
+void Palette::add_alias(std::string_view alias, std::string_view name) {
+  add(name);
+  if (!aliases_.contains(plain_name(alias))) aliases_.emplace(plain_name(alias), plain_name(name));
+}
+
+std::string Palette::text_colour(std::string_view name) const {
+  const std::size_t i = index(name);
+  return i < std::min(names_.size(), kNumColours) ? fmt::format("var(--on-c{}, var(--on-colour))", i)
+                                                  : "var(--on-other)";
 }
 
 std::string Palette::colour(std::string_view name) const {
@@ -96,6 +116,12 @@ Json vega_axis(std::string_view scale, std::string_view orient, std::string_view
   return axis;
 }
 
+Json vega_mark(std::string_view type, std::string_view data, Json update) {
+  Json mark = {{"type", type}, {"from", {{"data", data}}}, {"encode", {{"update", std::move(update)}}}};
+  if (type == "text") mark["interactive"] = false;
+  return mark;
+}
+
 std::vector<std::size_t> picked_rows(std::size_t count, std::size_t most) {
   std::vector<std::size_t> rows;
   const std::size_t shown = std::min(count, most);
@@ -113,7 +139,9 @@ std::string picked_text(std::size_t count, std::size_t most) {
 std::string percent_text(std::optional<double> share, bool is_signed) {
   if (!share) return "–";
   const double percent = 100 * *share;
-  const int digits = std::abs(percent) < 0.0995 && percent != 0 ? 2 : 1;
+  const double size = std::abs(percent);
+  const int digits = size < 0.0995 && size >= 0.005 ? 2 : 1;
+  if (size < 0.005) return is_signed ? "+0.0%" : "0.0%";
   return is_signed ? fmt::format("{:+.{}f}%", percent, digits) : fmt::format("{:.{}f}%", percent, digits);
 }
 

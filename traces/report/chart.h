@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -45,13 +46,18 @@ class Palette {
 
   /// Gives `name` the next colour, unless it has one. Names beyond kNumColours share a grey.
   void add(std::string_view name);
+  /// Gives `alias` the colour of `name`: of a policy that turned out to be this plan.
+  void add_alias(std::string_view alias, std::string_view name);
   [[nodiscard]] std::string colour(std::string_view name) const;
+  /// Of text on that colour.
+  [[nodiscard]] std::string text_colour(std::string_view name) const;
   /// How a line of `name` is drawn: lines of neighbouring colours differ in it, too.
   [[nodiscard]] LegendEntry::Shape line(std::string_view name) const;
 
  private:
   [[nodiscard]] std::size_t index(std::string_view name) const;
   std::vector<std::string> names_;
+  std::map<std::string, std::string> aliases_;
 };
 
 /// Colour of a class of operations, by its name.
@@ -77,6 +83,11 @@ struct TimeUnit {
 [[nodiscard]] nlohmann::ordered_json vega_data(std::string_view name, nlohmann::ordered_json rows);
 [[nodiscard]] nlohmann::ordered_json vega_axis(std::string_view scale, std::string_view orient,
                                                std::string_view title);
+
+/// One mark of this type for each row of `data`. Text does not stand between the pointer and what is below
+/// it.
+[[nodiscard]] nlohmann::ordered_json vega_mark(std::string_view type, std::string_view data,
+                                               nlohmann::ordered_json update);
 
 /// Indices of at most `most` of `count` rows, evenly picked, the last included.
 [[nodiscard]] std::vector<std::size_t> picked_rows(std::size_t count, std::size_t most = 100);

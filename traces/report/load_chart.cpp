@@ -148,19 +148,17 @@ std::optional<Chart> load_chart(const ReportScenario& scenario, const std::vecto
   const auto at = [](const char* scale, const char* field) {
     return Json{{"scale", scale}, {"field", field}};
   };
-  spec["marks"].push_back({{"type", "rect"},
-                           {"from", {{"data", "cells"}}},
-                           {"encode",
-                            {{"update",
-                              {{"x", at("x", "1")},
-                               {"x2", at("x", "2")},
-                               {"y", at("y", "3")},
-                               {"y2", at("y", "4")},
-                               {"fill", at("heat", "5")},
-                               {"tooltip",
-                                {{"signal",
-                                  "'experts from ' + datum[3] + ', from step ' + datum[1] + ': ' + datum[5] "
-                                  "+ ' times the mean'"}}}}}}}});
+  spec["marks"].push_back(
+      vega_mark("rect", "cells",
+                {{"x", at("x", "1")},
+                 {"x2", at("x", "2")},
+                 {"y", at("y", "3")},
+                 {"y2", at("y", "4")},
+                 {"fill", at("heat", "5")},
+                 {"tooltip",
+                  {{"signal",
+                    "'experts from ' + datum[3] + ', from step ' + datum[1] + ': ' + datum[5] "
+                    "+ ' times the mean'"}}}}));
   return chart;
 }
 

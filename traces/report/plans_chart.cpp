@@ -102,6 +102,7 @@ Json strip_rows(const ReportScenario& scenario, const Palette& palette,
          {"to", one.to},
          {"plan", one.plan},
          {"colour", palette.colour(one.plan)},
+         {"text_colour", palette.text_colour(one.plan)},
          {"tip", fmt::format("{}: {} in steps {} to {}", policy, one.plan, one.from, one.to - 1)}});
   }
   return rows;
@@ -136,47 +137,38 @@ std::size_t num_layers(const ReportScenario& scenario) {
 }
 
 Json capacity_line() {
-  return {{"type", "line"},
-          {"from", {{"data", "of_kind"}}},
-          {"encode",
-           {{"update",
-             {{"x", {{"scale", "x"}, {"field", "step"}}},
-              {"y", {{"scale", "capacity"}, {"field", "value"}}},
-              {"defined", {{"signal", "isValid(datum.value)"}}},
-              {"interpolate", {{"value", "step-after"}}},
-              {"stroke", {{"field", "colour"}}},
-              {"strokeDash", {{"field", "dash"}}},
-              {"strokeWidth", {{"value", 1.75}}}}}}}};
+  return vega_mark("line", "of_kind",
+                   {{"x", {{"scale", "x"}, {"field", "step"}}},
+                    {"y", {{"scale", "capacity"}, {"field", "value"}}},
+                    {"defined", {{"signal", "isValid(datum.value)"}}},
+                    {"interpolate", {{"value", "step-after"}}},
+                    {"stroke", {{"field", "colour"}}},
+                    {"strokeDash", {{"field", "dash"}}},
+                    {"strokeWidth", {{"value", 1.75}}}});
 }
 
 Json strip_marks() {
   const Json middle = {{"scale", "strips"}, {"field", "policy"}, {"band", 0.5}};
   const Json left = {{"scale", "x"}, {"field", "from"}};
   return {
-      {{"type", "rect"},
-       {"from", {{"data", "strips"}}},
-       {"encode",
-        {{"update",
-          {{"x", left},
-           {"x2", {{"scale", "x"}, {"field", "to"}}},
-           {"y", {{"scale", "strips"}, {"field", "policy"}}},
-           {"height", {{"scale", "strips"}, {"band", 1}}},
-           {"fill", {{"field", "colour"}}},
-           {"tooltip", {{"field", "tip"}}}}}}}},
-      {{"type", "text"},  // where there is room: colour is not the only sign
-       {"from", {{"data", "strips"}}},
-       {"interactive", false},
-       {"encode",
-        {{"update",
+      vega_mark("rect", "strips",
+                {{"x", left},
+                 {"x2", {{"scale", "x"}, {"field", "to"}}},
+                 {"y", {{"scale", "strips"}, {"field", "policy"}}},
+                 {"height", {{"scale", "strips"}, {"band", 1}}},
+                 {"fill", {{"field", "colour"}}},
+                 {"tooltip", {{"field", "tip"}}}}),
+      vega_mark(
+          "text", "strips",
           {{"x", left},
            {"dx", {{"value", 4}}},
            {"y", middle},
            {"baseline", {{"value", "middle"}}},
-           {"fill", {{"value", "var(--on-colour)"}}},
+           {"fill", {{"field", "text_colour"}}},
            {"text",
             {{"signal",
               "scale('x', datum.to) - scale('x', datum.from) > 6.5 * length(datum.plan) + 8 ? datum.plan : "
-              "''"}}}}}}}}};
+              "''"}}}})};
 }
 
 Json plans_spec(const ReportScenario& scenario, const Palette& palette,

@@ -31,11 +31,17 @@ Json line_mark(const char* data) {
               {"strokeWidth", {{"value", 2}}}}}}}};
 }
 
+// The oracle has none, by its name.
+bool has_regret(const ReportPolicy& policy) {
+  return policy.name != "oracle" && !policy.step_regret_us.empty();
+}
+
 // Sums so far and means of each step, by policy.
 Json regret_rows(const ReportScenario& scenario, const Palette& palette, std::int64_t steps) {
   Json rows = Json::array();
   const std::size_t points = scenario.first_step.size();
   for (const ReportPolicy& policy : scenario.policies) {
+    if (!has_regret(policy)) continue;
     double sum_us = 0;
     for (std::size_t i = 0; i < std::min(points, policy.step_regret_us.size()); ++i) {
       const std::int64_t before = static_cast<std::int64_t>(i) * scenario.steps_per_point;
@@ -65,12 +71,12 @@ std::pair<double, double> largest_regrets(const Json& rows) {
 HtmlTable regret_table(const ReportScenario& scenario) {
   HtmlTable table{.caption = picked_text(scenario.first_step.size()), .columns = {"step"}};
   for (const ReportPolicy& policy : scenario.policies) {
-    if (!policy.step_regret_us.empty()) table.columns.push_back(policy.name);
+    if (has_regret(policy)) table.columns.push_back(policy.name);
   }
   for (const std::size_t i : picked_rows(scenario.first_step.size())) {
     std::vector<HtmlCell> row = {{fmt::format("{}", scenario.first_step[i])}};
     for (const ReportPolicy& policy : scenario.policies) {
-      if (policy.step_regret_us.empty()) continue;
+      if (!has_regret(policy)) continue;
       const auto value = i < policy.step_regret_us.size() ? policy.step_regret_us[i] : std::nullopt;
       row.push_back({value ? format_us(*value) : "–"});
     }
@@ -125,7 +131,7 @@ std::optional<Chart> regret_chart(const ReportScenario& scenario, const Palette&
               .choice = ChartChoice{"each", "show", {"sum so far", "each step"}},
               .table = regret_table(scenario)};
   for (const ReportPolicy& policy : scenario.policies) {
-    if (policy.step_regret_us.empty()) continue;
+    if (!has_regret(policy)) continue;
     chart.legend.push_back({policy.name, palette.colour(policy.name), palette.line(policy.name)});
   }
   Json data = vega_data("points", std::move(rows));

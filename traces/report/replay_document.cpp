@@ -165,6 +165,8 @@ double ReportPolicy::exchange_share() const {
 }
 
 std::size_t ReportScenario::main_policy() const {
+  const auto online = std::ranges::find(policies, "online", &ReportPolicy::name);
+  if (online != policies.end()) return static_cast<std::size_t>(online - policies.begin());
   std::optional<std::size_t> best;
   const auto is_choice = [&](const ReportPolicy& policy) {
     return !policy.is_static() && policy.name != "best-static" && policy.name != "oracle";

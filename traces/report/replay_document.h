@@ -90,7 +90,7 @@ struct ReportScenario {
   std::optional<ReportLoad> load;
   std::optional<ReportTimeline> timeline;
 
-  /// Who is after which story: the fastest policy that could run and is not static; else the fastest one.
+  /// Whose story is told first: `online`; else the fastest one that chooses; else the fastest one.
   [[nodiscard]] std::size_t main_policy() const;
 };
 

@@ -26,20 +26,24 @@ std::string place_of(const ReportScenario& scenario) {
 
 std::string headline_of(const ReplayDocument& document) {
   const ReportScenario& base = document.scenarios.front();
-  return fmt::format("{} {}{} ({} steps, {} MoE layer(s){}) under {} policies, simulated on {}{}.",
-                     document.source.empty() ? "The routing of" : "The " + document.source + " routing of",
-                     document.trace.empty() ? "a trace" : document.trace,
-                     document.model.empty() ? "" : fmt::format(" of {}", document.model), document.steps,
-                     document.layers, document.hardware.empty() ? "" : ", from " + document.hardware,
-                     base.policies.size(), place_of(base),
-                     document.scenarios.size() > 1
-                         ? fmt::format(", beside {} other scenario(s)", document.scenarios.size() - 1)
-                         : "");
+  return fmt::format(
+      "{} {}{} ({} steps, {} MoE layer(s){}) under {} policies, simulated on {}{}.",
+      document.source.empty() ? "The routing of" : "The " + document.source + " routing of",
+      document.trace.empty() ? "a trace" : document.trace,
+      document.model.empty() || document.model == document.source ? ""
+                                                                  : fmt::format(" of {}", document.model),
+      document.steps, document.layers, document.hardware.empty() ? "" : ", from " + document.hardware,
+      base.policies.size(), place_of(base),
+      document.scenarios.size() > 1
+          ? fmt::format(", beside {} other scenario(s)", document.scenarios.size() - 1)
+          : "");
 }
 
 std::string caption_of(const ReportScenario& scenario) {
   std::string caption = fmt::format("{}: {}", scenario.name, place_of(scenario));
-  if (!scenario.changes.empty()) caption += fmt::format(", {}", fmt::join(scenario.changes, ", "));
+  const std::string changes = fmt::format("{}", fmt::join(scenario.changes, " "));
+  if (changes != scenario.name && !changes.empty())
+    caption += fmt::format(", {}", fmt::join(scenario.changes, ", "));
   if (!scenario.reshard.empty()) caption += fmt::format(", ranks laid out anew ({})", scenario.reshard);
   return caption;
 }
@@ -51,6 +55,14 @@ std::vector<std::string> notes_of(const ReplayDocument& document) {
   for (const ReportScenario& scenario : document.scenarios) {
     if (document.scenarios.size() > 1 || !scenario.changes.empty() || !scenario.reshard.empty()) {
       notes.push_back(caption_of(scenario) + ".");
+    }
+  }
+  for (const ReportScenario& scenario : document.scenarios) {
+    for (const ReportPolicy& policy : scenario.policies) {
+      if (policy.resolved.empty()) continue;
+      notes.push_back(document.scenarios.size() > 1
+                          ? fmt::format("{} of {} is {}.", policy.name, scenario.name, policy.resolved)
+                          : fmt::format("{} is {}.", policy.name, policy.resolved));
     }
   }
   const ReportScenario& base = document.scenarios.front();
@@ -92,8 +104,7 @@ std::vector<HtmlCell> summary_row(const ReportScenario& scenario, std::size_t s,
   const ReportPolicy& policy = scenario.policies[p];
   const std::string scenario_at = fmt::format("/scenarios/{}", s);
   SummaryRow row(fmt::format("{}/policies/{}", scenario_at, p));
-  row.cells.push_back(
-      {policy.resolved.empty() ? policy.name : fmt::format("{} ({})", policy.name, policy.resolved)});
+  row.cells.push_back({policy.name});
   row.add("total_us", std::optional(policy.total_us), format_us(policy.total_us));
   row.add("error_us", policy.error_us, "± " + format_us(policy.error_us.value_or(0)));
   row.add("speedup_over_default", policy.speedup_over_default, factor_text(policy.speedup_over_default));
@@ -149,7 +160,8 @@ std::vector<std::string> highlights_of(const ReplayDocument& document) {
   }
   if (main.regret_share)
     path += fmt::format("; it takes {} more than the oracle", percent_text(main.regret_share));
-  std::string costs = base.dropped_share
+  std::string costs = base.dropped == 0 ? std::string("nothing is dropped")
+                      : base.dropped_share
                           ? fmt::format("{} of the choices are dropped", percent_text(base.dropped_share))
                           : std::string("dropped choices are not known");
   if (main.peak_bytes) {
@@ -170,9 +182,8 @@ double longest_us(const ReplayDocument& document) {
 }
 
 template <class MakeChart>
-void add_row(ReportSection& section, const ReplayDocument& document, std::string_view title,
-             const MakeChart& make) {
-  ChartRow row{.title = std::string(title)};
+void add_row(ReportSection& section, const ReplayDocument& document, const MakeChart& make) {
+  ChartRow row;
   for (const ReportScenario& scenario : document.scenarios) {
     std::optional<Chart> chart = make(scenario);
     if (!chart) continue;
@@ -191,19 +202,16 @@ ReportSection replay_section(const ReplayDocument& document, const Palette& pale
                         .summary = summary_of(document),
                         .highlights = highlights_of(document)};
   const double most_us = longest_us(document);
-  add_row(section, document, "Total time",
+  add_row(section, document,
           [&](const ReportScenario& one) { return std::optional(totals_chart(one, palette, most_us)); });
-  add_row(section, document, "Plans and capacity",
-          [&](const ReportScenario& one) { return plans_chart(one, palette); });
-  add_row(section, document, "Regret",
+  add_row(section, document, [&](const ReportScenario& one) { return plans_chart(one, palette); });
+  add_row(section, document,
           [&](const ReportScenario& one) { return regret_chart(one, palette, document.steps); });
-  add_row(section, document, "Where the time goes",
-          [&](const ReportScenario& one) { return classes_chart(one, most_us); });
-  add_row(section, document, "One iteration", [&](const ReportScenario& one) { return timeline_chart(one); });
-  add_row(section, document, "Experts",
-          [&](const ReportScenario& one) { return load_chart(one, document.experts); });
+  add_row(section, document, [&](const ReportScenario& one) { return classes_chart(one, most_us); });
+  add_row(section, document, [&](const ReportScenario& one) { return timeline_chart(one); });
+  add_row(section, document, [&](const ReportScenario& one) { return load_chart(one, document.experts); });
   if (std::optional<Chart> scaling = scaling_chart(document, palette)) {
-    section.rows.push_back({.title = "Scaling", .captions = {""}, .charts = {*std::move(scaling)}});
+    section.rows.push_back({.captions = {""}, .charts = {*std::move(scaling)}});
   }
   return section;
 }

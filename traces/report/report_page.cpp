@@ -55,7 +55,7 @@ std::string legend_html(const std::vector<LegendEntry>& legend) {
 
 std::string chart_html(const Chart& chart, const std::string& caption, const std::string& id) {
   return fmt::format(
-      "<figure id=\"{}\">\n<figcaption>{}</figcaption>\n{}<p class=\"note\">{}</p>\n{}<div "
+      "<figure id=\"{}\">\n<figcaption><h3>{}</h3></figcaption>\n{}<p class=\"note\">{}</p>\n{}<div "
       "class=\"choice\"></div>\n"
       "<div class=\"plot\" role=\"img\" aria-label=\"{}\"></div>\n"
       "<details><summary>Numbers</summary>\n{}</details>\n</figure>\n",
@@ -85,8 +85,7 @@ class PageBody {
 
  private:
   void add_row(const ChartRow& row) {
-    html_ += fmt::format("<h3>{}</h3>\n<div class=\"row{}\">\n", escape_html(row.title),
-                         row.charts.size() > 1 ? " several" : "");
+    html_ += fmt::format("<div class=\"row{}\">\n", row.charts.size() > 1 ? " several" : "");
     for (std::size_t i = 0; i < row.charts.size(); ++i) {
       const Chart& chart = row.charts[i];
       const std::string id = fmt::format("chart-{}", charts_.size());

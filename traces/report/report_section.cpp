@@ -13,6 +13,11 @@ template <class... Visitors>
 Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 void add_names_of(const ReplayDocument& document, Palette& palette) {
+  // What best-static is in the first scenario; elsewhere it may be another plan.
+  for (const ReportPolicy& policy : document.scenarios.front().policies) {
+    palette.add(policy.name);
+    if (!policy.resolved.empty()) palette.add_alias(policy.resolved, policy.name);
+  }
   for (const ReportScenario& scenario : document.scenarios) {
     for (const ReportPolicy& policy : scenario.policies) palette.add(policy.name);
   }

@@ -10,7 +10,6 @@ namespace flex {
 
 /// Charts of one kind, of one scenario each: they stand side by side.
 struct ChartRow {
-  std::string title;
   std::vector<std::string> captions;  ///< of each chart; empty if there is only one scenario
   std::vector<Chart> charts;
 };

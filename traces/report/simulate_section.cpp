@@ -110,7 +110,7 @@ Chart scale_chart(const SimulateDocument& document) {
                           {one.plans}});
     if (!size.fairseq_us) continue;
     points.push_back({.name = "Fairseq's formulation",
-                      .colour = "var(--other)",
+                      .colour = "var(--ink2)",
                       .line = LegendEntry::Shape::kDashed,
                       .ranks = static_cast<double>(size.ranks),
                       .us = *size.fairseq_us});
@@ -127,7 +127,7 @@ Chart scale_chart(const SimulateDocument& document) {
               .legend = {{"best plan", "var(--c0)", LegendEntry::Shape::kLine}},
               .table = std::move(table)};
   if (document.sizes.front().fairseq_us) {
-    chart.legend.push_back({"Fairseq's formulation", "var(--other)", LegendEntry::Shape::kDashed});
+    chart.legend.push_back({"Fairseq's formulation", "var(--ink2)", LegendEntry::Shape::kDashed});
   }
   return chart;
 }
@@ -168,13 +168,12 @@ ReportSection simulate_section(const SimulateDocument& document, const Palette& 
     section.notes.push_back(fmt::format("Parameters of the model: {}{}.", document.calibration,
                                         document.fitted ? "" : " (not fitted: the band is a guess)"));
   }
-  section.rows.push_back({.title = "Time", .captions = {""}, .charts = {times_chart(document, palette)}});
+  section.rows.push_back({.captions = {""}, .charts = {times_chart(document, palette)}});
   if (document.sizes.size() > 1) {
-    section.rows.push_back({.title = "Scaling", .captions = {""}, .charts = {scale_chart(document)}});
+    section.rows.push_back({.captions = {""}, .charts = {scale_chart(document)}});
   }
   if (!last.predictions.front().class_us.empty()) {
-    section.rows.push_back(
-        {.title = "Where the time goes", .captions = {""}, .charts = {classes_chart(document)}});
+    section.rows.push_back({.captions = {""}, .charts = {classes_chart(document)}});
   }
   return section;
 }

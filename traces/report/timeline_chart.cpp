@@ -78,10 +78,8 @@ HtmlTable spans_table(const ReportTimeline& timeline) {
 
 Json span_marks() {
   return {
-      {{"type", "rect"},
-       {"from", {{"data", "spans"}}},
-       {"encode",
-        {{"update",
+      vega_mark(
+          "rect", "spans",
           {{"x", {{"scale", "x"}, {"field", "from"}}},
            {"x2", {{"scale", "x"}, {"field", "to"}}},
            {"y", {{"scale", "y"}, {"field", "row"}}},
@@ -89,12 +87,9 @@ Json span_marks() {
            {"fill", {{"field", "colour"}}},
            {"stroke", {{"value", "var(--paper)"}}},
            {"strokeWidth", {{"signal", "scale('x', datum.to) - scale('x', datum.from) > 3 ? 0.75 : 0"}}},
-           {"tooltip", {{"field", "tip"}}}}}}}},
-      {{"type", "text"},  // the name where there is room, else the chunk, else nothing
-       {"from", {{"data", "spans"}}},
-       {"interactive", false},
-       {"encode",
-        {{"update",
+           {"tooltip", {{"field", "tip"}}}}),
+      vega_mark(
+          "text", "spans",
           {{"x", {{"scale", "x"}, {"signal", "(datum.from + datum.to) / 2"}}},
            {"y", {{"scale", "y"}, {"field", "row"}, {"band", 0.5}}},
            {"align", {{"value", "center"}}},
@@ -106,7 +101,7 @@ Json span_marks() {
               "scale('x', datum.to) - scale('x', datum.from) > 5.7 * (length(datum.label) + "
               "length(datum.chunk)) + "
               "14 ? datum.label + (datum.chunk ? ' ' + datum.chunk : '') : scale('x', datum.to) - scale('x', "
-              "datum.from) > 12 ? datum.chunk : ''"}}}}}}}}};
+              "datum.from) > 12 ? datum.chunk : ''"}}}})};
 }
 
 }  // namespace

@@ -21,20 +21,22 @@ ReportSearch parse_search(JsonObject object) {
 }
 
 // Sizes by the letters that the program's other tables have for them.
-std::string shape_of(JsonObject& layer) {
+std::vector<std::string> sizes_of(JsonObject& layer) {
   constexpr std::pair<const char*, const char*> kSizes[] = {
       {"T", "tokens_per_rank"}, {"M", "model_dim"}, {"H", "hidden_dim"}, {"E", "experts"}, {"k", "top_k"}};
-  std::string shape;
+  std::vector<std::string> sizes;
   for (const auto& [letter, key] : kSizes) {
-    if (const auto value = layer.optional<std::int64_t>(key)) shape += fmt::format("{} {}, ", letter, *value);
+    if (const auto value = layer.optional<std::int64_t>(key))
+      sizes.push_back(fmt::format("{} {}", letter, *value));
   }
-  if (const auto factor = layer.optional<double>("capacity_factor")) shape += fmt::format("f {}, ", *factor);
-  if (const auto dtype = layer.optional<std::string>("dtype")) shape += *dtype + ", ";
-  return shape.substr(0, shape.size() - std::min<std::size_t>(2, shape.size()));
+  if (const auto factor = layer.optional<double>("capacity_factor"))
+    sizes.push_back(fmt::format("f {}", *factor));
+  if (const auto dtype = layer.optional<std::string>("dtype")) sizes.push_back(*dtype);
+  return sizes;
 }
 
 ReportLayer parse_layer(JsonObject object) {
-  ReportLayer layer{.shape = shape_of(object),
+  ReportLayer layer{.sizes = sizes_of(object),
                     .capacity = object.optional<std::int64_t>("capacity"),
                     .candidates = object.required<std::int64_t>("candidates", JsonRange::at_least(0))};
   for (JsonObject& search : object.required<std::vector<JsonObject>>("strategies")) {

@@ -28,7 +28,7 @@ struct ReportSearch {
 };
 
 struct ReportLayer {
-  std::string shape;  ///< `T 4096, M 2048, H 2048, E 128, k 2, f 1`
+  std::vector<std::string> sizes;  ///< `T 4096`, `M 2048` ...: of every layer the same ones in the same order
   std::optional<std::int64_t> capacity;
   std::int64_t candidates = 0;
   std::vector<ReportSearch> searches;  ///< at least one

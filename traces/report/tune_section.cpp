@@ -9,11 +9,37 @@
 namespace flex {
 namespace {
 
-std::string title_of(const ReportLayer& layer) {
-  return layer.capacity ? fmt::format("{}, C {}", layer.shape, *layer.capacity) : layer.shape;
-}
+/// Layers by what tells them apart; what they have in common is said once.
+class LayerTitles {
+ public:
+  explicit LayerTitles(const std::vector<ReportLayer>& layers) {
+    const std::vector<std::string>& first = layers.front().sizes;
+    for (std::size_t i = 0; i < first.size(); ++i) {
+      common_.push_back(std::ranges::all_of(layers, [&](const ReportLayer& layer) {
+        return i < layer.sizes.size() && layer.sizes[i] == first[i];
+      }));
+      if (common_.back()) common_text_ += (common_text_.empty() ? "" : ", ") + first[i];
+    }
+  }
 
-HtmlTable summary_of(const TuneDocument& document) {
+  [[nodiscard]] std::string of(const ReportLayer& layer) const {
+    std::string title;
+    for (std::size_t i = 0; i < layer.sizes.size(); ++i) {
+      if (i < common_.size() && common_[i]) continue;
+      title += (title.empty() ? "" : ", ") + layer.sizes[i];
+    }
+    if (layer.capacity) title += fmt::format("{}C {}", title.empty() ? "" : ", ", *layer.capacity);
+    return title.empty() ? "the layer" : title;
+  }
+
+  [[nodiscard]] const std::string& common() const { return common_text_; }
+
+ private:
+  std::vector<bool> common_;
+  std::string common_text_;
+};
+
+HtmlTable summary_of(const TuneDocument& document, const LayerTitles& titles) {
   HtmlTable table{.columns = {"layer", "strategy", "best plan", "time", "default", "gain", "regret",
                               "evaluations", "candidates", "search"},
                   .num_names = 3};
@@ -24,7 +50,7 @@ HtmlTable summary_of(const TuneDocument& document) {
       const std::string at = fmt::format("/layers/{}", l);
       const std::string search_at = fmt::format("{}/strategies/{}", at, s);
       table.rows.push_back(
-          {{title_of(layer)},
+          {{titles.of(layer)},
            {search.strategy},
            {search.plans()},
            figure_cell(format_us(search.total_us), search_at + "/total_us", search.total_us),
@@ -41,13 +67,13 @@ HtmlTable summary_of(const TuneDocument& document) {
 }
 
 // The default plan and the tuned one of each layer.
-Chart gains_chart(const TuneDocument& document, const Palette& palette) {
+Chart gains_chart(const TuneDocument& document, const LayerTitles& titles, const Palette& palette) {
   std::vector<Bar> bars;
   double most_us = 0;
   HtmlTable table{.columns = {"layer", "plan", "time"}, .num_names = 2};
   for (const ReportLayer& layer : document.layers) {
     const ReportSearch& best = layer.best();
-    const std::string title = title_of(layer);
+    const std::string title = titles.of(layer);
     bars.push_back({.name = title,
                     .colour = palette.colour(best.plans()),
                     .us = best.total_us,
@@ -66,7 +92,7 @@ Chart gains_chart(const TuneDocument& document, const Palette& palette) {
 }
 
 // How far each search came with how many evaluations.
-Chart searches_chart(const TuneDocument& document) {
+Chart searches_chart(const TuneDocument& document, const LayerTitles& titles) {
   using Json = nlohmann::ordered_json;
   Json rows = Json::array();
   HtmlTable table{.columns = {"layer", "strategy", "evaluations", "of all plans", "behind the best found"},
@@ -80,11 +106,11 @@ Chart searches_chart(const TuneDocument& document) {
       const double behind = best_us > 0 ? search.total_us / best_us - 1 : 0;
       const std::string text = fmt::format("{} of {} ({} behind the best)", search.evaluations,
                                            layer.candidates, percent_text(behind));
-      rows.push_back({{"name", fmt::format("{}: {}", search.strategy, title_of(layer))},
+      rows.push_back({{"name", fmt::format("{}: {}", search.strategy, titles.of(layer))},
                       {"evaluations", search.evaluations},
                       {"candidates", layer.candidates},
                       {"text", text}});
-      table.rows.push_back({{title_of(layer)},
+      table.rows.push_back({{titles.of(layer)},
                             {search.strategy},
                             {fmt::format("{}", search.evaluations)},
                             {percent_text(share)},
@@ -116,36 +142,30 @@ Chart searches_chart(const TuneDocument& document) {
   spec["axes"] = {std::move(x), std::move(y)};
   for (const auto& [field, colour] :
        {std::pair("candidates", "var(--faint)"), std::pair("evaluations", "var(--accent)")}) {
-    spec["marks"].push_back({{"type", "rect"},
-                             {"from", {{"data", "searches"}}},
-                             {"encode",
-                              {{"update",
-                                {{"x", {{"scale", "x"}, {"value", 0}}},
-                                 {"x2", {{"scale", "x"}, {"field", field}}},
-                                 {"y", {{"scale", "y"}, {"field", "name"}}},
-                                 {"height", {{"scale", "y"}, {"band", 1}}},
-                                 {"fill", {{"value", colour}}}}}}}});
+    spec["marks"].push_back(vega_mark("rect", "searches",
+                                      {{"x", {{"scale", "x"}, {"value", 0}}},
+                                       {"x2", {{"scale", "x"}, {"field", field}}},
+                                       {"y", {{"scale", "y"}, {"field", "name"}}},
+                                       {"height", {{"scale", "y"}, {"band", 1}}},
+                                       {"fill", {{"value", colour}}}}));
   }
-  spec["marks"].push_back(
-      {{"type", "text"},
-       {"from", {{"data", "searches"}}},
-       {"encode",
-        {{"update",
-          {{"x", {{"scale", "x"}, {"signal", "max(datum.candidates, datum.evaluations)"}, {"offset", 6}}},
-           {"y", {{"scale", "y"}, {"field", "name"}, {"band", 0.5}}},
-           {"baseline", {{"value", "middle"}}},
-           {"fill", {{"value", "var(--ink)"}}},
-           {"text", {{"field", "text"}}}}}}}});
+  spec["marks"].push_back(vega_mark(
+      "text", "searches",
+      {{"x", {{"scale", "x"}, {"signal", "max(datum.candidates, datum.evaluations)"}, {"offset", 6}}},
+       {"y", {{"scale", "y"}, {"field", "name"}, {"band", 0.5}}},
+       {"baseline", {{"value", "middle"}}},
+       {"fill", {{"value", "var(--ink)"}}},
+       {"text", {{"field", "text"}}}}));
   return chart;
 }
 
-std::vector<std::string> highlights_of(const TuneDocument& document) {
+std::vector<std::string> highlights_of(const TuneDocument& document, const LayerTitles& titles) {
   const auto gain = [](const ReportLayer& layer) { return layer.best().gain; };
   const auto most = std::ranges::max_element(document.layers, {}, gain);
   const ReportSearch& best = most->best();
   std::vector<std::string> lines = {
       fmt::format("{} is the best plan of layer {}: {}, {} over the default plan", best.plans(),
-                  title_of(*most), format_us(best.total_us), percent_text(best.gain, true))};
+                  titles.of(*most), format_us(best.total_us), percent_text(best.gain, true))};
   std::int64_t evaluations = 0;
   std::int64_t candidates = 0;
   for (const ReportLayer& layer : document.layers) {
@@ -156,7 +176,7 @@ std::vector<std::string> highlights_of(const TuneDocument& document) {
                               candidates, document.layers.size()));
   lines.push_back(document.best_static.empty()
                       ? fmt::format("{} strategies were run", document.layers.front().searches.size())
-                      : fmt::format("the best single plan for all layers, {}, takes {}; tuned plans take {}",
+                      : fmt::format("one plan for all layers, {}, takes {}; tuned plans take {}",
                                     document.best_static, format_us(document.best_static_us),
                                     format_us(document.tuned_us)));
   return lines;
@@ -165,16 +185,18 @@ std::vector<std::string> highlights_of(const TuneDocument& document) {
 }  // namespace
 
 ReportSection tune_section(const TuneDocument& document, const Palette& palette) {
+  const LayerTitles titles(document.layers);
   ReportSection section{
       .kind = "Search",
       .headline = fmt::format("The fastest plans of {} layer(s), {}{}.", document.layers.size(), document.on,
                               document.pass.empty() ? "" : fmt::format(", {} pass", document.pass)),
-      .summary = summary_of(document),
-      .highlights = highlights_of(document)};
+      .summary = summary_of(document, titles),
+      .highlights = highlights_of(document, titles)};
+  if (!titles.common().empty()) section.notes.push_back(fmt::format("Every layer has {}.", titles.common()));
   if (document.interrupted) section.notes.emplace_back("The search was interrupted: layers may be missing.");
   if (!document.best_static.empty()) section.notes.push_back(section.highlights.back() + ".");
-  section.rows.push_back({.title = "Gain", .captions = {""}, .charts = {gains_chart(document, palette)}});
-  section.rows.push_back({.title = "Searches", .captions = {""}, .charts = {searches_chart(document)}});
+  section.rows.push_back({.captions = {""}, .charts = {gains_chart(document, titles, palette)}});
+  section.rows.push_back({.captions = {""}, .charts = {searches_chart(document, titles)}});
   return section;
 }
 
