@@ -179,6 +179,7 @@ std::vector<CuptiActivity> CuptiRecords::take(std::int32_t local_rank) {
     if (external == external_.end()) return false;
     const std::optional<WorkId> launch = unpack_work_id(external->second.id);
     if (!is_of_rank(launch)) return false;
+    activity.launch = *launch;
     activity.work = *launch;
     const auto node = activity.graph_node == 0 ? node_work_.end() : node_work_.find(activity.graph_node);
     if (node != node_work_.end()) {

@@ -15,7 +15,9 @@ namespace flex {
 struct CuptiActivity {
   enum class Kind : std::uint8_t { kKernel, kMemcpy, kMemset };
 
-  WorkId work;  ///< of a graph's node: the iteration is the launch's, the rest what it was captured for
+  WorkId launch;  ///< what asked for it
+  WorkId work;    ///< what it is for: the same, or of a graph's node what that was captured for, in the
+                  ///< launch's iteration
   Kind kind = Kind::kKernel;
   std::string name;  ///< of a kernel: mangled, as CUPTI has it; else `memcpy HtoD` and the like
   std::uint32_t device = 0;
@@ -26,7 +28,7 @@ struct CuptiActivity {
   std::int64_t end_ns = 0;
   std::int64_t bytes = 0;
 
-  friend auto operator<=>(const CuptiActivity&, const CuptiActivity&) = default;
+  friend bool operator==(const CuptiActivity&, const CuptiActivity&) = default;
 };
 
 /// Time that CUPTI itself took.
@@ -35,7 +37,7 @@ struct CuptiOverhead {
   std::int64_t begin_ns = 0;
   std::int64_t end_ns = 0;
 
-  friend auto operator<=>(const CuptiOverhead&, const CuptiOverhead&) = default;
+  friend bool operator==(const CuptiOverhead&, const CuptiOverhead&) = default;
 };
 
 /// Records of CUPTI, as they come, and what they say once they are joined. The outcome does not depend on the
