@@ -174,7 +174,8 @@ std::vector<CuptiActivity> CuptiRecords::take(std::int32_t local_rank) {
     return work && work->local_rank == local_rank;
   };
   std::vector<CuptiActivity> taken;
-  const auto is_taken = [&](CuptiActivity& activity) {
+  // Says whether it is the rank's.
+  const auto join = [&](CuptiActivity& activity) {
     const auto external = external_.find(activity.correlation);
     if (external == external_.end()) return false;
     const std::optional<WorkId> launch = unpack_work_id(external->second.id);
@@ -187,15 +188,14 @@ std::vector<CuptiActivity> CuptiRecords::take(std::int32_t local_rank) {
       activity.work.iteration = launch->iteration;
       activity.work.local_rank = local_rank;
     }
-    taken.push_back(std::move(activity));
     return true;
   };
-  // Not std::erase_if: its predicate may be copied and may not change elements.
-  std::size_t kept = 0;
+  std::vector<CuptiActivity> kept;
   for (CuptiActivity& activity : activities_) {
-    if (!is_taken(activity)) activities_[kept++] = std::move(activity);
+    const bool is_taken = join(activity);
+    (is_taken ? taken : kept).push_back(std::move(activity));
   }
-  activities_.resize(kept);
+  activities_ = std::move(kept);
   std::erase_if(external_, [&](const auto& entry) { return is_of_rank(unpack_work_id(entry.second.id)); });
   drop_oldest_waiting();
   std::ranges::sort(taken, {}, [](const CuptiActivity& activity) {

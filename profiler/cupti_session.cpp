@@ -148,11 +148,9 @@ void CuptiSession::lead_collection_blocking(std::unique_lock<std::mutex>& lock) 
 
 void CuptiSession::drain_blocking() {
   check("cuptiActivityFlushAll", api_.flush_all(cupti::kFlushForced));
-  // The buffers come back on CUPTI's thread. The flush waits for that; should it not, waiting for all of them
-  // would be too much: CUPTI may have asked for the next one.
-  if (callbacks_.buffers().num_outstanding() > 0) {
-    static_cast<void>(callbacks_.buffers().wait_filled_blocking(settings_.flush_timeout));
-  }
+  // The buffers come back on CUPTI's thread, and the flush waits for that. Should it not, they are waited
+  // for; but one that CUPTI keeps for what comes next must not be waited for each time.
+  if (!keeps_buffers_) keeps_buffers_ = !callbacks_.buffers().wait_returned_blocking(settings_.flush_timeout);
   read_filled();
 }
 

@@ -21,8 +21,9 @@ struct CuptiSettings {
   std::function<void()> sentinel;
   std::chrono::milliseconds sentinel_timeout{1000};  ///< for that record
   std::chrono::milliseconds collect_timeout{2000};   ///< for the other ranks of the process
-  std::chrono::milliseconds flush_timeout{100};      ///< for the first buffer after a flush that brought none
-  std::chrono::milliseconds quiet_timeout{1000};     ///< for the last buffers, at the end
+  std::chrono::milliseconds flush_timeout{
+      100};  ///< for buffers that come back after a flush, until they once do not
+  std::chrono::milliseconds quiet_timeout{1000};  ///< for the last buffers, at the end
 };
 
 /// The use of CUPTI by this process. Its ranks share it; records are on only while one of them records.
@@ -79,6 +80,7 @@ class CuptiSession {
   const CuptiSettings settings_;
   CuptiCallbacks& callbacks_ = CuptiCallbacks::instance();
   void* subscriber_ = nullptr;
+  bool keeps_buffers_ = false;  // a flush did not bring all; of the thread that drains
   bool has_callbacks_ = false;  // CUPTI may hold buffers
 
   mutable std::mutex mutex_;

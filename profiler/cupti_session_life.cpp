@@ -158,7 +158,7 @@ CuptiSession::~CuptiSession() {
   }
   is_quiet = log_failure("cuptiUnsubscribe", api_.unsubscribe(subscriber_)) && is_quiet;
   if (!is_quiet) {
-    log_warning("profiler: CUPTI still holds {} buffers; it stays attached to this process",
+    log_warning("profiler: CUPTI is not quiet (it holds {} buffers); it stays attached to this process",
                 callbacks_.buffers().num_outstanding());
     return;
   }

@@ -1,5 +1,6 @@
 #include "profiler/cupti_session.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -185,7 +186,8 @@ TEST_F(CuptiSessions, FailWithCuptisReasonWhileTheyRun) {
 TEST_F(CuptiSessions, AreFinalizedOnlyWhenQuiet) {
   settings_.quiet_timeout = 1ms;
   auto session = join();
-  fake_.delivery = FakeCupti::Delivery::kNever;  // from now on CUPTI keeps a buffer
+  fake_.delivery = FakeCupti::Delivery::kNever;  // from now on CUPTI keeps a buffer with records
+  fake_.add_record(testing::forge_bare(testing::kUnknownKind));
   ::testing::internal::CaptureStderr();
   session.reset();
   EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("it stays attached to this process"));
@@ -235,6 +237,18 @@ TEST_F(CuptiSessions, KnowGraphNodesByWhatTheyWereCapturedFor) {
   fake_.destroy_node(112);
   EXPECT_THAT(replay(8), ::testing::ElementsAre(1, 2, -1)) << "what ran before it went keeps its name";
   EXPECT_THAT(replay(9), ::testing::ElementsAre(1, -1, -1));
+}
+
+// One that keeps a buffer is not waited for twice.
+TEST_F(CuptiSessions, GetOnWithoutABufferThatStaysAway) {
+  settings_.flush_timeout = 1ms;
+  settings_.quiet_timeout = 1ms;
+  const auto session = join();
+  fake_.delivery = FakeCupti::Delivery::kNever;
+  EXPECT_TRUE(record(*session, fake_, {.operation = 1}).empty());
+  fake_.delivery = FakeCupti::Delivery::kInFlush;
+  EXPECT_EQ(record(*session, fake_, {.operation = 2}).size(), 1U);
+  EXPECT_GT(fake_.num_held_buffers(), 0U);
 }
 
 // Ranks record side by side and collect together; each takes its own, whatever the order of delivery.

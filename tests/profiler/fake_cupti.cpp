@@ -1,6 +1,7 @@
 #include "tests/profiler/fake_cupti.h"
 
 #include <algorithm>
+#include <chrono>
 #include <random>
 #include <utility>
 
@@ -77,13 +78,8 @@ struct FakeCalls {
       records = std::exchange(fake().pending_, {});
     }
     const std::uint64_t order = fake().seed++;
-    const bool wait = fake().delivery != FakeCupti::Delivery::kAfterFlush;
     fake().run_on_worker(
-        [records = std::move(records), order, wait]() mutable {
-          if (!wait) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-          fake().deliver(std::move(records), order);
-        },
-        wait);
+        [records = std::move(records), order]() mutable { fake().deliver(std::move(records), order); }, true);
     return result;
   }
   static std::int32_t next_record(std::uint8_t* buffer, std::size_t valid_bytes, cupti::Record** record) {
@@ -245,12 +241,24 @@ void FakeCupti::deliver(std::vector<Bytes> records, std::uint64_t order) {
     buffers.back().valid += records[i].size();
   }
   std::ranges::shuffle(buffers, random);
-  for (const Buffer& buffer : buffers) {
-    if (delivery == Delivery::kNever) {
+  const auto complete_all = [buffers, completed] {
+    for (const Buffer& buffer : buffers) completed(nullptr, 0, buffer.data, buffer.size, buffer.valid);
+  };
+  switch (records.empty() ? Delivery::kInFlush : delivery.load()) {
+    case Delivery::kInFlush:
+      complete_all();
+      break;
+    case Delivery::kAfterFlush:
+      run_on_worker(
+          [complete_all] {
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+            complete_all();
+          },
+          false);
+      break;
+    case Delivery::kNever: {
       const std::scoped_lock lock(mutex_);
-      held_.push_back(buffer.data);
-    } else {
-      completed(nullptr, 0, buffer.data, buffer.size, buffer.valid);
+      for (const Buffer& buffer : buffers) held_.push_back(buffer.data);
     }
   }
 }
