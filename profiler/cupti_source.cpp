@@ -72,6 +72,7 @@ CuptiSource::~CuptiSource() {
 }
 
 void CuptiSource::start_blocking(Stream& /*stream*/) {
+  if (is_open_) end(nullptr);  // what was queued in it threw
   if (is_recording_) static_cast<void>(ranges_blocking());
   ranges_.clear();
   range_of_.clear();
