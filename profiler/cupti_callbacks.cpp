@@ -13,7 +13,7 @@ thread_local std::uint64_t current_work = 0;
 }  // namespace
 
 CuptiCallbacks& CuptiCallbacks::instance() {
-  static CuptiCallbacks* const kInstance = new CuptiCallbacks;  // never deleted: see the header
+  static auto* const kInstance = new CuptiCallbacks;  // never deleted: see the header
   return *kInstance;
 }
 

@@ -29,7 +29,7 @@ struct Registry {
   std::string failure;  // the last one
 
   static Registry& instance() {
-    static Registry* const kInstance = new Registry;
+    static auto* const kInstance = new Registry;
     return *kInstance;
   }
 };

@@ -1,4 +1,3 @@
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <stdexcept>
@@ -12,9 +11,7 @@
 namespace flex {
 namespace {
 
-using ::testing::ElementsAre;
 using testing::FakeCupti;
-using ::testing::IsEmpty;
 
 Operation operation(OperationKind kind, StreamKind stream) { return {.kind = kind, .stream = stream}; }
 
@@ -30,15 +27,19 @@ Schedule small_schedule() {
   return schedule;
 }
 
-struct FakeKernels : OperationRunner {
-  explicit FakeKernels(FakeCupti& fake) : fake(fake) {}
+class FakeKernels final : public OperationRunner {
+ public:
+  explicit FakeKernels(FakeCupti& fake) : fake_(fake) {}
   void run(const Operation& operation, Stream& /*stream*/) override {
     if (operation.kind != OperationKind::kGate) return;
     if (throws) throw std::runtime_error("no memory");
-    fake.launch({{.name = "gemm"}, {.name = "bias"}});
+    fake_.launch({{.name = "gemm"}, {.name = "bias"}});
   }
-  FakeCupti& fake;
+
   bool throws = false;
+
+ private:
+  FakeCupti& fake_;
 };
 
 class CuptiRecorder : public ::testing::Test {
