@@ -121,7 +121,7 @@ void CuptiSource::place(const CuptiActivity& activity) {
     return;
   }
   details_.push_back(span_of(activity, rank_));
-  if (by_host_[found->second] != 0) return;
+  if (by_host_[found->second]) return;
   TimeRange& range = ranges_[found->second];
   const bool is_first = range.end_ns == MarkSource::kNotReached;
   range.begin_ns = is_first ? activity.begin_ns : std::min(range.begin_ns, activity.begin_ns);

@@ -44,7 +44,7 @@ class CuptiSource final : public RangeSource {
   bool is_open_ = false;  // between begin() and end()
   std::vector<TimeRange> ranges_;
   std::unordered_map<std::uint64_t, std::size_t> range_of_;  // by pack()
-  std::vector<char> by_host_;                                // by range
+  std::vector<bool> by_host_;                                // by range
   std::vector<Span> details_;
   std::int64_t num_late_ = 0;  // records of an earlier recording
 };

@@ -66,7 +66,7 @@ TEST_F(CuptiSources, EachKernelIsInTheDetails) {
   source->begin({.iteration = 9, .layer = 2, .pass = 1, .operation = 3, .chunk = 1}, &stream_);
   fake_.launch({{.name = "_ZN4flex4gemmEv", .stream = 13}, {.name = "not mangled"}});
   fake_.add_record(
-      testing::forge_overhead(1U << 16, FakeCupti::kClockAhead_ns, FakeCupti::kClockAhead_ns + 10));
+      testing::forge_overhead(1U << 16, FakeCupti::kClockAheadNs, FakeCupti::kClockAheadNs + 10));
   source->end(&stream_);
   static_cast<void>(source->ranges_blocking());
   const std::vector<Span> details = source->details();

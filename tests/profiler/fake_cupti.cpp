@@ -1,6 +1,7 @@
 #include "tests/profiler/fake_cupti.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <random>
 #include <utility>
@@ -11,6 +12,11 @@ namespace flex::testing {
 namespace {
 
 std::atomic<FakeCupti*> current = nullptr;
+
+/// Graph nodes: a node's id is its place.
+std::array<char, 1024> graph_nodes;
+
+void* node_at(std::uint64_t id) { return id == 0 ? nullptr : &graph_nodes.at(id); }
 
 }  // namespace
 
@@ -102,7 +108,7 @@ struct FakeCalls {
   }
   static std::int32_t get_timestamp(std::uint64_t* timestamp) {
     const std::int32_t result = fake().called("cuptiGetTimestamp");
-    *timestamp = static_cast<std::uint64_t>(steady_now_ns() + FakeCupti::kClockAhead_ns);
+    *timestamp = static_cast<std::uint64_t>(steady_now_ns() + FakeCupti::kClockAheadNs);
     return result;
   }
   static std::int32_t push_external_id(std::uint32_t /*kind*/, std::uint64_t id) {
@@ -122,7 +128,7 @@ struct FakeCalls {
     return result;
   }
   static std::int32_t get_graph_node_id(void* node, std::uint64_t* id) {
-    *id = reinterpret_cast<std::uintptr_t>(node);
+    *id = static_cast<std::uint64_t>(static_cast<char*>(node) - graph_nodes.data());
     return cupti::kSuccess;
   }
   static std::int32_t finalize() { return fake().called("cuptiFinalize"); }
@@ -208,7 +214,7 @@ void FakeCupti::poke_callbacks(bool with_buffer) {
   run_on_worker(
       [this, with_buffer] {
         if (with_buffer) deliver({}, 0);
-        node_changed(cupti::kGraphNodeDestroyStarting, 999'999, 0);
+        node_changed(cupti::kGraphNodeDestroyStarting, graph_nodes.size() - 1, 0);
       },
       true);
 }
@@ -279,7 +285,7 @@ void FakeCupti::deliver_broken_buffer() {
 }
 
 std::int64_t FakeCupti::launch(const std::vector<Launch>& kernels) {
-  constexpr std::int64_t kKernel_ns = 1000;
+  constexpr std::int64_t kKernelNs = 1000;
   const std::scoped_lock lock(mutex_);
   const std::uint32_t correlation = next_correlation_++;
   const std::int64_t begin_ns = steady_now_ns();
@@ -291,15 +297,15 @@ std::int64_t FakeCupti::launch(const std::vector<Launch>& kernels) {
     pending_.push_back(forge_bare(cupti::kRuntime));
   }
   if (!enabled_.contains(cupti::kConcurrentKernel) || !records_kernels) return begin_ns;
-  auto start = static_cast<std::uint64_t>(begin_ns + kClockAhead_ns);
+  auto start = static_cast<std::uint64_t>(begin_ns + kClockAheadNs);
   for (const Launch& kernel : kernels) {
     pending_.push_back(forge_kernel({.name = kernel.name,
                                      .correlation = correlation,
                                      .start = start,
-                                     .end = start + kKernel_ns,
+                                     .end = start + kKernelNs,
                                      .graph_node = kernel.graph_node,
                                      .stream = kernel.stream}));
-    start += kKernel_ns;
+    start += kKernelNs;
   }
   return begin_ns;
 }
@@ -316,8 +322,7 @@ void FakeCupti::node_changed(std::uint32_t id, std::uint64_t node, std::uint64_t
     if (!subscribed_) return;
     callback = callback_;
   }
-  const cupti::GraphData graph{.node = reinterpret_cast<void*>(node),
-                               .original_node = reinterpret_cast<void*>(original)};
+  const cupti::GraphData graph{.node = node_at(node), .original_node = node_at(original)};
   const cupti::ResourceData resource{.descriptor = &graph};
   callback(nullptr, cupti::kResourceDomain, id, &resource);
 }

@@ -21,7 +21,7 @@ namespace flex::testing {
 /// callbacks and waits for it, so that a lock of Flex's held across a call never comes back. One at a time.
 class FakeCupti {
  public:
-  static constexpr std::int64_t kClockAhead_ns = 1'000'000'000'000;  ///< its clock minus the host's
+  static constexpr std::int64_t kClockAheadNs = 1'000'000'000'000;  ///< its clock minus the host's
 
   enum class Delivery : std::uint8_t {
     kInFlush,     ///< a flush returns when all is delivered
