@@ -68,9 +68,9 @@ enum class RangeClock : std::uint8_t {
 
 /// Takes one iteration in `every`, the first one too.
 struct Sampling {
-  std::int64_t every = 1;  ///< at least 1
+  std::int64_t every = 1;  ///< below 2: all
 
-  [[nodiscard]] bool takes(std::int64_t iteration) const { return iteration % every == 0; }
+  [[nodiscard]] bool takes(std::int64_t iteration) const { return every < 2 || iteration % every == 0; }
 };
 
 }  // namespace flex

@@ -211,6 +211,13 @@ TEST_F(CuptiSources, FallBackToMarksWithAWarning) {
   EXPECT_EQ(source->remarks(), "");
 }
 
+TEST(Samplings, TakeOneInSo) {
+  EXPECT_TRUE(Sampling{.every = 50}.takes(0));
+  EXPECT_FALSE(Sampling{.every = 50}.takes(49));
+  EXPECT_TRUE(Sampling{.every = 50}.takes(50));
+  for (const std::int64_t every : {0, 1}) EXPECT_TRUE(Sampling{.every = every}.takes(7));
+}
+
 TEST(RangeSources, OfTheCpuAreMarksWhateverIsAskedFor) {
   EXPECT_EQ(make_range_source(Device::cpu(), RangeClock::kMarks, 0, 0)->origin(false), "host_clock");
   ::testing::internal::CaptureStderr();
