@@ -22,7 +22,7 @@ using Overhead = CUpti_ActivityOverhead;
 using Memset = CUpti_ActivityMemset4;
 using ExternalCorrelation = CUpti_ActivityExternalCorrelation;
 
-// NOLINTNEXTLINE(cppcoreguidelines-macro-usage): offsetof takes names
+// NOLINTBEGIN(bugprone-sizeof-expression): sizes of pointers are meant
 #define FLEX_SAME_PLACE(ours, our_field, theirs, their_field)                 \
   static_assert(offsetof(ours, our_field) == offsetof(theirs, their_field) && \
                 sizeof(ours::our_field) == sizeof(theirs::their_field))
@@ -120,6 +120,8 @@ static_assert(kSameCall<decltype(Api::finalize), decltype(&cuptiFinalize)>);
 static_assert(kSameCall<BufferRequested, CUpti_BuffersCallbackRequestFunc>);
 static_assert(kSameCall<BufferCompleted, CUpti_BuffersCallbackCompleteFunc>);
 static_assert(kSameCall<Callback, CUpti_CallbackFunc>);
+
+// NOLINTEND(bugprone-sizeof-expression)
 
 }  // namespace
 }  // namespace flex::cupti
