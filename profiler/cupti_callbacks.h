@@ -16,7 +16,7 @@ namespace flex {
 /// lock is never held across a call of CUPTI.
 class CuptiCallbacks {
  public:
-  static constexpr std::size_t kBufferBytes = std::size_t{1} << 20;  ///< some 3000 kernels
+  static constexpr std::size_t kBufferBytes = std::size_t{1} << 20;  ///< 3744 kernels with their calls
 
   /// A graph node that came, was copied or is about to go.
   struct NodeEvent {
