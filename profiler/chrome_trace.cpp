@@ -66,6 +66,8 @@ class Writer {
       if (!applies) return;
       fmt::format_to(out, "{}\"{}\":{}", std::exchange(comma, ","), key, value);
     };
+    number("iteration", span.iteration, span.iteration >= 0);
+    number("layer", span.layer, span.layer >= 0);
     number("pass", span.pass, span.pass >= 0);
     number("operation", span.operation, span.operation >= 0);
     number("chunk", span.chunk, span.chunk >= 0);

@@ -14,6 +14,8 @@ struct Span {
   std::string stream;           ///< `host`, `compute`, `communication`, or another track's name
   std::int64_t begin_ns = 0;    ///< on the process group's clock
   std::int64_t end_ns = 0;      ///< at least begin_ns
+  std::int64_t iteration = -1;  ///< of the training or serving loop; -1: none
+  std::int32_t layer = -1;      ///< MoE layer of the model; -1: none
   std::int32_t pass = -1;       ///< which of the recorded passes; -1: none
   std::int32_t operation = -1;  ///< index in that pass's schedule; -1: not an operation
   std::int32_t chunk = -1;      ///< pipeline chunk; -1: not split

@@ -1,45 +1,66 @@
 #include "runtime/span_recorder.h"
 
-#include <string>
+#include <algorithm>
+#include <utility>
+
+#include "runtime/operation_range_name.h"
 
 namespace flex {
+namespace {
 
-SpanRecorder::SpanRecorder(Device device, int rank)
-    : rank_(rank), device_(device), marks_(make_mark_source(device)) {}
-
-void SpanRecorder::start_blocking(Stream& stream) {
-  marks_->start_blocking(stream);
-  issued_.clear();
-  pass_ = -1;
+Stream* stream_of(const Operation& operation, Stream& stream) {
+  return operation.stream == StreamKind::kHost ? nullptr : &stream;
 }
 
-void SpanRecorder::mark(StreamKind kind, Stream& stream) {
-  if (kind == StreamKind::kHost) {
-    marks_->mark_now();
-  } else {
-    marks_->mark(stream);
-  }
+}  // namespace
+
+SpanRecorder::SpanRecorder(Device device, int rank)
+    : SpanRecorder(make_range_source(device, RangeClock::kMarks, rank, 0), rank) {}
+
+SpanRecorder::SpanRecorder(std::unique_ptr<RangeSource> source, int rank)
+    : rank_(rank), source_(std::move(source)) {}
+
+void SpanRecorder::set_place(std::int64_t iteration, std::int32_t layer) {
+  iteration_ = iteration;
+  layer_ = layer;
+}
+
+void SpanRecorder::start_blocking(Stream& stream) {
+  source_->start_blocking(stream);
+  issued_.clear();
+  pass_ = -1;
 }
 
 void SpanRecorder::before(const Schedule& schedule, std::size_t index, Stream& stream) {
   if (index == 0) ++pass_;
   const Operation& operation = schedule.operations[index];
-  issued_.push_back({.operation = operation, .pass = pass_, .index = static_cast<std::int32_t>(index)});
-  mark(operation.stream, stream);
+  issued_.push_back({.operation = operation,
+                     .pass = pass_,
+                     .index = static_cast<std::int32_t>(index),
+                     .iteration = iteration_,
+                     .layer = layer_});
+  nvtx_.emplace(operation_range_name(operation, schedule.plan, layer_));
+  source_->begin({.iteration = std::max<std::int64_t>(iteration_, 0),
+                  .layer = layer_,
+                  .pass = pass_,
+                  .operation = static_cast<std::int32_t>(index),
+                  .chunk = operation.num_chunks > 1 ? operation.chunk : -1},
+                 stream_of(operation, stream));
 }
 
 void SpanRecorder::after(const Schedule& schedule, std::size_t index, Stream& stream) {
-  mark(schedule.operations[index].stream, stream);
+  source_->end(stream_of(schedule.operations[index], stream));
+  nvtx_.reset();
 }
 
 std::span<const RecordedOperation> SpanRecorder::recorded() {
-  const std::span<const std::int64_t> times_ns = marks_->times_ns();
+  const std::span<const TimeRange> ranges = source_->ranges_blocking();
   recorded_.clear();
-  for (std::size_t i = 0; 2 * i + 1 < times_ns.size(); ++i) {
-    RecordedOperation operation = issued_[i];
-    operation.begin_ns = times_ns[2 * i];
-    operation.end_ns = times_ns[2 * i + 1];
-    if (operation.end_ns != MarkSource::kNotReached) recorded_.push_back(operation);
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    if (ranges[i].end_ns == MarkSource::kNotReached) continue;
+    recorded_.push_back(issued_[i]);
+    recorded_.back().begin_ns = ranges[i].begin_ns;
+    recorded_.back().end_ns = ranges[i].end_ns;
   }
   return recorded_;
 }
@@ -48,19 +69,30 @@ std::vector<Span> SpanRecorder::spans(std::int64_t origin_ns, std::string_view p
   std::vector<Span> spans;
   for (const RecordedOperation& recorded : this->recorded()) {
     const Operation& operation = recorded.operation;
-    const bool by_host = device_.is_cpu() || operation.stream == StreamKind::kHost;
     spans.push_back({.name = label(operation),
                      .process_group = std::string(process_group),
                      .rank = rank_,
                      .stream = std::string(name(operation.stream)),
                      .begin_ns = recorded.begin_ns - origin_ns,
                      .end_ns = recorded.end_ns - origin_ns,
+                     .iteration = recorded.iteration,
+                     .layer = recorded.layer,
                      .pass = recorded.pass,
                      .operation = recorded.index,
                      .chunk = operation.num_chunks > 1 ? operation.chunk : -1,
                      .bytes = operation.size.bytes,
                      .flops = operation.size.flops,
-                     .origin = by_host ? "host_clock" : "cuda_events"});
+                     .origin = std::string(source_->origin(operation.stream == StreamKind::kHost))});
+  }
+  return spans;
+}
+
+std::vector<Span> SpanRecorder::details(std::int64_t origin_ns, std::string_view process_group) const {
+  std::vector<Span> spans = source_->details();
+  for (Span& span : spans) {
+    span.process_group = process_group;
+    span.begin_ns -= origin_ns;
+    span.end_ns -= origin_ns;
   }
   return spans;
 }

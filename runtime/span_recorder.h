@@ -2,11 +2,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
-#include "profiler/mark_source.h"
+#include "profiler/nvtx_range.h"
+#include "profiler/range_source.h"
 #include "profiler/span.h"
 #include "runtime/executor.h"
 
@@ -15,37 +18,51 @@ namespace flex {
 /// One operation as it ran on one rank.
 struct RecordedOperation {
   Operation operation;
-  std::int32_t pass = 0;      ///< which of the schedules that ran since the start
-  std::int32_t index = 0;     ///< in that schedule
-  std::int64_t begin_ns = 0;  ///< its stream had come to it and all that it waits for was done
-  std::int64_t end_ns = 0;    ///< on the host's steady clock, as begin_ns
+  std::int32_t pass = 0;   ///< which of the schedules that ran since the start
+  std::int32_t index = 0;  ///< in that schedule
+  std::int64_t iteration = -1;
+  std::int32_t layer = -1;
+  std::int64_t begin_ns =
+      0;  ///< its stream had come to it and all that it waits for was done; CUPTI: its work began
+  std::int64_t end_ns = 0;  ///< on the host's steady clock, as begin_ns
 };
 
 /// Records when every operation of an executor begins and ends, where it runs: in its stream, or on the host
-/// for host operations. A collective begins when its own rank has come to it. Allocates nothing once it has
-/// recorded as many operations. Must live until what it recorded is done.
+/// for host operations. A collective begins when its own rank has come to it. Each is also a range of NVTX
+/// while it is queued. Allocates nothing once it has recorded as many operations, unless its source does.
+/// Must live until what it recorded is done.
 class SpanRecorder final : public ExecutionObserver {
  public:
+  /// By marks of `device`.
   SpanRecorder(Device device, int rank);
+  /// By `source`, e.g. of make_range_source().
+  SpanRecorder(std::unique_ptr<RangeSource> source, int rank);
 
+  /// What runs from now on is of this iteration and layer. -1: none.
+  void set_place(std::int64_t iteration, std::int32_t layer);
   /// Forgets what was recorded. May wait for what `stream` holds.
   void start_blocking(Stream& stream);
   void before(const Schedule& schedule, std::size_t index, Stream& stream) override;
   void after(const Schedule& schedule, std::size_t index, Stream& stream) override;
 
   /// What ran since the start, in the order in which it was issued. The streams must have been synchronized;
-  /// what a failed stream did not run is left out. Valid until the next start.
+  /// what a failed stream did not run, or the source did not see, is left out. Valid until the next start.
   [[nodiscard]] std::span<const RecordedOperation> recorded();
   /// The same as a timeline, with `origin_ns` of the host's steady clock as its zero.
   [[nodiscard]] std::vector<Span> spans(std::int64_t origin_ns, std::string_view process_group = "measured");
+  /// What the source saw finer than that, e.g. each kernel, on the same clock. After recorded() or spans().
+  [[nodiscard]] std::vector<Span> details(std::int64_t origin_ns,
+                                          std::string_view process_group = "measured") const;
+  /// RangeSource::remarks().
+  [[nodiscard]] std::string remarks() const { return source_->remarks(); }
 
  private:
-  void mark(StreamKind kind, Stream& stream);
-
   int rank_;
-  Device device_;
-  std::unique_ptr<MarkSource> marks_;
+  std::unique_ptr<RangeSource> source_;
+  std::int64_t iteration_ = -1;
+  std::int32_t layer_ = -1;
   std::int32_t pass_ = -1;
+  std::optional<NvtxRange> nvtx_;          // of the operation that is being queued
   std::vector<RecordedOperation> issued_;  // without times
   std::vector<RecordedOperation> recorded_;
 };

@@ -66,6 +66,8 @@ TEST(ChromeTrace, NothingIsAnEmptyList) {
 TEST(ChromeTrace, ASpanIsACompleteEventInMicroseconds) {
   Span span = kPlain;
   span.rank = 3;
+  span.iteration = 40;
+  span.layer = 0;
   span.pass = 1;
   span.operation = 7;
   span.chunk = 2;
@@ -80,7 +82,8 @@ TEST(ChromeTrace, ASpanIsACompleteEventInMicroseconds) {
   EXPECT_EQ(event.at("cat"), "simulated");
   EXPECT_EQ(event.at("ts"), 1.5);
   EXPECT_EQ(event.at("dur"), 1233.067);
-  EXPECT_EQ(event.at("args"), json::parse(R"({"pass": 1, "operation": 7, "chunk": 2, "bytes": 4096,
+  EXPECT_EQ(event.at("args"),
+            json::parse(R"({"iteration": 40, "layer": 0, "pass": 1, "operation": 7, "chunk": 2, "bytes": 4096,
                                               "flops": 1.5e12, "origin": "measured"})"));
   EXPECT_EQ(place_of(trace, event), "simulated rank 3 / compute");
 }

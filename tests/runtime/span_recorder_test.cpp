@@ -129,7 +129,7 @@ TEST(SpanRecorder, SeesHostOperationsOnTheHost) {
     SpanRecorder recorder(Device::cpu(), world.rank());
     recorder.start_blocking(stream);
     context.executor().set_observer(&recorder);
-    const Tensor x(DType::kF64, {8, kShape.model_dim});
+    const Tensor x = Tensor::zeros(DType::kF64, {8, kShape.model_dim});
     Tensor y(DType::kF64, {8, kShape.model_dim});
     static_cast<void>(layer.forward(x, y, {.top_k = 1, .capacity_factor = 0, .training = false}, stream));
     stream.synchronize_blocking();
