@@ -14,22 +14,22 @@ constexpr double kFloorPerSecond = 2000;  // at 64 ranks with uneven counts
 constexpr int kWorld = 64;
 
 IterationTrace make_trace(ImbalanceWorkload imbalance, std::int64_t num_experts) {
-  GenerateOptions options{.imbalance = imbalance,
-                          .seed = 1,
-                          .num_steps = 250,
-                          .header = {.model = "bench",
-                                     .world = kWorld,
-                                     .ranks_per_node = 8,
-                                     .layers = std::vector<TraceLayer>(
-                                         4, {.workload = {.world = kWorld,
-                                                          .num_experts = num_experts,
-                                                          .num_tokens = 4096,
-                                                          .top_k = 2,
-                                                          .model_dim = 2048,
-                                                          .hidden_dim = 2048,
-                                                          .dtype = DType::kBF16,
-                                                          .dropless = true},
-                                             .capacity_factor = 0})}};
+  GenerateOptions options{
+      .imbalance = imbalance,
+      .seed = 1,
+      .num_steps = 250,
+      .header = {.model = "bench",
+                 .world = kWorld,
+                 .ranks_per_node = 8,
+                 .layers = std::vector<TraceLayer>(4, {.workload = {.world = kWorld,
+                                                                    .num_experts = num_experts,
+                                                                    .num_tokens = 4096,
+                                                                    .top_k = 2,
+                                                                    .model_dim = 2048,
+                                                                    .hidden_dim = 2048,
+                                                                    .dtype = DType::kBF16,
+                                                                    .dropless = true},
+                                                       .capacity_factor = 0})}};
   options.header = generated_header(options);
   IterationCollector collector(options.header);
   generate(options, [&](TraceRecord&& record) { collector.add(std::move(record)); });

@@ -34,7 +34,8 @@ struct ForwardCall {
   /// A promise that every rank passes as many tokens and the same call. With f > 0 nothing is exchanged on
   /// the host then, and nothing is compared either: ranks that break the promise end in a CommError.
   bool equal_tokens = false;
-  /// With f > 0: bring the counts of the routing to the host, as a dropless pass does. Ranks may differ in it.
+  /// With f > 0: bring the counts of the routing to the host, as a dropless pass does. Ranks may differ in
+  /// it.
   bool keep_counts = false;
 };
 

@@ -10,12 +10,12 @@
 
 #include "base/require.h"
 #include "costmodel/accuracy.h"
-#include "runtime/local_cluster.h"
 #include "costmodel/critical_path.h"
 #include "costmodel/pass_calibration.h"
 #include "costmodel/pass_sequence.h"
 #include "runtime/bind_thread.h"
 #include "runtime/launch.h"
+#include "runtime/local_cluster.h"
 #include "runtime/processor_name.h"
 
 namespace flex {

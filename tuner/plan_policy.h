@@ -27,8 +27,8 @@ class PlanPolicy {
   PlanPolicy(const PlanPolicy&) = delete;
   PlanPolicy& operator=(const PlanPolicy&) = delete;
 
-  /// Legal plans for `layer` (from 0) at this load. In an iteration whose load was seen before: touches memory
-  /// only, and allocates nothing.
+  /// Legal plans for `layer` (from 0) at this load. In an iteration whose load was seen before: touches
+  /// memory only, and allocates nothing.
   [[nodiscard]] virtual PlanPair choose(std::int64_t layer, const LayerLoad& load) = 0;
 
   /// `layer` ran at `load` with `plans`, which need not be those that were chosen.

@@ -22,7 +22,8 @@ TEST(PlanPair, IsPrintedAndParsedBack) {
 
 TEST(PlanPair, RefusesWhatCannotPair) {
   EXPECT_THAT([] { static_cast<void>(parse_plan_pair("r2 / r1")); },
-              ThrowsMessage<InputError>(HasSubstr("the backward plan 'r1 d1 linear' must use the forward plan's r2")));
+              ThrowsMessage<InputError>(
+                  HasSubstr("the backward plan 'r1 d1 linear' must use the forward plan's r2")));
   EXPECT_THAT([] { static_cast<void>(parse_plan_pair("r2 counted / r2")); },
               ThrowsMessage<InputError>(HasSubstr("must be counted, as the forward plan is")));
   EXPECT_THROW(static_cast<void>(parse_plan_pair("r2 / ")), InputError);
