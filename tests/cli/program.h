@@ -15,7 +15,8 @@ struct Result {
 /// All of a file.
 [[nodiscard]] std::string read_all(const std::filesystem::path& path);
 
-/// Runs the program with `arguments`, as the shell splits them; `environment`: `NAME=value` words for it.
-[[nodiscard]] Result flexmoe(const std::string& arguments, const std::string& environment = {});
+/// Runs the program with `arguments`, as the shell splits them; `before`: what stands before
+/// it, such as `NAME=value` or a program that runs it.
+[[nodiscard]] Result flexmoe(const std::string& arguments, const std::string& before = {});
 
 }  // namespace flex

@@ -105,6 +105,17 @@ TEST_F(TuneProgram, GridsAreEveryCombination) {
   EXPECT_GE(tuned["best_static"]["total_us"].get<double>(), tuned["best_static"]["tuned_us"].get<double>());
 }
 
+// A search of many seconds is stopped after two.
+TEST_F(TuneProgram, CtrlCKeepsWhatWasMeasured) {
+  const std::string command =
+      "tune --ranks 2 --tokens 4096 --strategy exhaustive --precision 0.0001" + cache();
+  const Result stopped = flexmoe(command, "timeout --preserve-status -s INT 2");
+  EXPECT_EQ(stopped.exit_code, 130) << stopped.err;
+  EXPECT_THAT(stopped.out, AllOf(HasSubstr("cut short"), HasSubstr("the same command goes on from here")));
+  const json cases = json::parse(flexmoe("cache list --json" + cache()).out);
+  EXPECT_GE(cases.size(), 2);  // the default plan, forward and backward
+}
+
 TEST_F(TuneProgram, MistakesAreToldInOneLine) {
   const auto error = [&](const std::string& arguments) {
     const Result result = flexmoe(arguments + cache());
