@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "base/philox.h"
+#include "bench/search_settings.h"
 #include "costmodel/plan_space.h"
 #include "tuner/fastest_pair.h"
 #include "tuner/simulated_evaluator.h"
@@ -16,30 +17,13 @@
 namespace flex::bench {
 namespace {
 
-template <class T>
-T one_of(std::span<const T> values, PhiloxStream& random) {
-  return values[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(values.size())))];
-}
-
 OnlineSetting draw_setting(const Cluster& cluster, double link_factor, PhiloxStream& random) {
-  static constexpr std::int64_t kFixedExperts = 16;
-  static constexpr std::int64_t kModelDims[] = {1024, 2048, 4096};
-  static constexpr std::int64_t kHiddenDims[] = {1024, 2048, 4096, 8192, 16384, 32768};
-  static constexpr std::int64_t kTokens[] = {4096, 16384, 65536};
   static constexpr std::int64_t kLeastCapacity = 16;
   static constexpr std::int64_t kLargestCapacity = 4096;
-  const std::int64_t world = cluster.world();
-  const std::int64_t experts[] = {world / 2, world, 2 * world, kFixedExperts};
   OnlineSetting setting{.cluster = cluster, .link_factor = link_factor};
   Workload& w = setting.workload;
   do {
-    w = {.world = cluster.world(),
-         .num_experts = one_of<std::int64_t>(experts, random),
-         .num_tokens = one_of<std::int64_t>(kTokens, random),
-         .top_k = 2,
-         .model_dim = one_of<std::int64_t>(kModelDims, random),
-         .hidden_dim = one_of<std::int64_t>(kHiddenDims, random),
-         .dtype = cluster.name == "azure_ndv4_a100" ? DType::kF32 : DType::kBF16};
+    w = draw_workload(cluster, random);
     w.capacity = w.top_k * w.num_tokens / w.num_experts;
   } while (w.capacity < kLeastCapacity || w.capacity > kLargestCapacity);
   return setting;

@@ -1,11 +1,10 @@
 #include "bench/search_settings.h"
 
-#include <cmath>
 #include <span>
 
-#include "base/philox.h"
 #include "base/require.h"
 #include "costmodel/cluster_description.h"
+#include "kernels/moe/route.h"
 
 namespace flex::bench {
 namespace {
@@ -15,35 +14,32 @@ T one_of(std::span<const T> values, PhiloxStream& random) {
   return values[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(values.size())))];
 }
 
-/// C of f > 0. @source numerics of the layer: k * floor(f * ceil(T / E))
-std::int64_t capacity_of(const Workload& w, double capacity_factor) {
-  const std::int64_t even_share = (w.num_tokens + w.num_experts - 1) / w.num_experts;
-  return w.top_k * static_cast<std::int64_t>(std::floor(capacity_factor * static_cast<double>(even_share)));
-}
-
 SearchSetting draw_setting(const Cluster& cluster, PhiloxStream& random) {
-  static constexpr std::int64_t kFixedExperts = 16;
-  static constexpr std::int64_t kModelDims[] = {1024, 2048, 4096};
-  static constexpr std::int64_t kHiddenDims[] = {1024, 2048, 4096, 8192, 16384, 32768};
-  static constexpr std::int64_t kTokens[] = {4096, 16384, 65536};
   static constexpr double kCapacityFactors[] = {0.5, 1, 2, 4, 8};
-  const std::int64_t world = cluster.world();
-  const std::int64_t experts[] = {world / 2, world, 2 * world, kFixedExperts};
-  SearchSetting setting{.cluster = cluster};
+  SearchSetting setting{.cluster = cluster, .workload = draw_workload(cluster, random)};
   Workload& w = setting.workload;
-  w = {.world = cluster.world(),
-       .num_experts = one_of<std::int64_t>(experts, random),
-       .num_tokens = one_of<std::int64_t>(kTokens, random),
-       .top_k = 2,
-       .model_dim = one_of<std::int64_t>(kModelDims, random),
-       .hidden_dim = one_of<std::int64_t>(kHiddenDims, random),
-       .dtype = cluster.name == "azure_ndv4_a100" ? DType::kF32 : DType::kBF16};
   setting.capacity_factor = one_of<double>(kCapacityFactors, random);
-  w.capacity = capacity_of(w, setting.capacity_factor);
+  w.capacity = expert_capacity(w.top_k, setting.capacity_factor, w.num_tokens, w.num_experts, 0);
   return setting;
 }
 
 }  // namespace
+
+Workload draw_workload(const Cluster& cluster, PhiloxStream& random) {
+  static constexpr std::int64_t kFixedExperts = 16;
+  static constexpr std::int64_t kModelDims[] = {1024, 2048, 4096};
+  static constexpr std::int64_t kHiddenDims[] = {1024, 2048, 4096, 8192, 16384, 32768};
+  static constexpr std::int64_t kTokens[] = {4096, 16384, 65536};
+  const std::int64_t world = cluster.world();
+  const std::int64_t experts[] = {world / 2, world, 2 * world, kFixedExperts};
+  return {.world = cluster.world(),
+          .num_experts = one_of<std::int64_t>(experts, random),
+          .num_tokens = one_of<std::int64_t>(kTokens, random),
+          .top_k = 2,
+          .model_dim = one_of<std::int64_t>(kModelDims, random),
+          .hidden_dim = one_of<std::int64_t>(kHiddenDims, random),
+          .dtype = cluster.name == "azure_ndv4_a100" ? DType::kF32 : DType::kBF16};
+}
 
 std::string SearchSetting::text() const {
   return fmt::format("{} W{} E{} T{} M{} H{} f{}", cluster.name, workload.world, workload.num_experts,

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/philox.h"
 #include "costmodel/cluster.h"
 #include "costmodel/workload.h"
 
@@ -19,6 +20,10 @@ struct SearchSetting {
   /// e.g. `dgx_h100 W64 E16 T4096 M2048 H32768 f0.5`.
   [[nodiscard]] std::string text() const;
 };
+
+/// A layer on `cluster`, but for its capacity, drawn from: E/W of 1/2, 1, 2, or E = 16; M of 1,024 to 4,096;
+/// H of 1,024 to 32,768; T of 4,096, 16,384, 65,536; k = 2. fp32 on NDv4 (in TF32), bf16 elsewhere.
+[[nodiscard]] Workload draw_workload(const Cluster& cluster, PhiloxStream& random);
 
 /// `shapes_per_world` layers on each of NDv4 and DGX H100 with 8 to 2,048 GPUs, drawn by the seed from: E/W
 /// of 1/2, 1, 2, or E = 16; M of 1,024 to 4,096; H of 1,024 to 32,768; T of 4,096, 16,384, 65,536; f of 0.5

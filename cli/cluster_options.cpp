@@ -24,4 +24,20 @@ AddedClusterOptions add_cluster_options(CLI::App& command, ClusterOptions& optio
   return added;
 }
 
+AddedClusterOptions add_cluster_instead_of_ranks(CLI::App& command, ClusterOptions& options,
+                                                 const std::string& help) {
+  const AddedClusterOptions added = add_cluster_options(command, options);
+  added.cluster->description(help);
+  added.nodes->needs(added.cluster);
+  for (const char* real : {"--ranks", "--ranks-per-node", "--launcher", "--device", "--tf32"}) {
+    added.cluster->excludes(command.get_option(real));
+  }
+  return added;
+}
+
+void add_memory_limit(CLI::App& command, std::uint64_t& bytes, const std::string& help) {
+  command.add_option("--memory-limit", bytes, help + ", e.g. 4GiB (0: no limit)")
+      ->transform(CLI::AsSizeValue(false));
+}
+
 }  // namespace flex::cli

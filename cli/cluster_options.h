@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -28,5 +29,13 @@ struct AddedClusterOptions {
   CLI::Option* calibration = nullptr;
 };
 AddedClusterOptions add_cluster_options(CLI::App& command, ClusterOptions& options);
+
+/// The same for a command that runs on ranks (add_rank_options() came before) or, if a cluster is named, on
+/// that instead. `help`: of --cluster.
+AddedClusterOptions add_cluster_instead_of_ranks(CLI::App& command, ClusterOptions& options,
+                                                 const std::string& help);
+
+/// --memory-limit, with a unit; 0: no limit. `help`: what becomes of plans that need more.
+void add_memory_limit(CLI::App& command, std::uint64_t& bytes, const std::string& help);
 
 }  // namespace flex::cli

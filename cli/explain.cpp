@@ -1,6 +1,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <limits>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -88,30 +91,48 @@ std::map<std::string, std::vector<std::string>> illegal_plans(const TuningTarget
   return illegal;
 }
 
-/// The latest trial of a plan from the source that is trusted most, at this T and C if there is one.
-std::optional<Trial> latest_trial(TuningCache& cache, const TuningTarget& target, const Plan& plan,
-                                  Pass pass) {
-  std::optional<Trial> found;
-  for (const Trial& trial : cache.trials(target.key_of(plan, pass))) {  // from the oldest on
-    if (trial.plan == plan && (!found || trial.source >= found->source)) found = trial;
+/// The latest trial of each plan from the source that is trusted most.
+class LatestTrials {
+ public:
+  /// `cache`, null or not, and `target` must live as long.
+  LatestTrials(TuningCache* cache, const TuningTarget& target) : cache_(cache), target_(target) {}
+
+  [[nodiscard]] const Trial* of(const Plan& plan, Pass pass) {
+    if (cache_ == nullptr) return nullptr;
+    const TuningKey key = target_.key_of(plan, pass);
+    const auto [known, is_new] = cases_.try_emplace(key.one);
+    if (is_new) {
+      for (const Trial& trial : cache_->trials(key)) {  // from the oldest on
+        const auto [latest, is_first] = known->second.try_emplace(trial.plan, trial);
+        if (!is_first && trial.source >= latest->second.source) latest->second = trial;
+      }
+    }
+    const auto found = known->second.find(plan);
+    return found == known->second.end() ? nullptr : &found->second;
   }
-  return found;
-}
+
+ private:
+  TuningCache* cache_;
+  const TuningTarget& target_;
+  std::map<TuningCase, std::map<Plan, Trial>> cases_;
+};
 
 std::vector<ExplainedPlan> candidates_of(const TuningTarget& target, const CostModel& costs,
                                          TuningCache* cache, const MemoryLimit& limit) {
+  std::map<Pass, PlanPredictor> predictors;
+  for (const Pass pass : kPasses) {
+    const LayerStack stack{.workload = target.problem.workload,
+                           .cluster = target.problem.cluster,
+                           .passes = pass == Pass::kForward ? Passes::kForward : Passes::kBackward};
+    predictors.emplace(pass, PlanPredictor(stack, costs));
+  }
+  LatestTrials trials(cache, target);
   std::vector<ExplainedPlan> candidates;
   for (const Plan& plan : target.problem.plans) {
     ExplainedPlan one{.plan = plan, .memory_bytes = limit.needed_bytes(target.problem.workload, plan)};
-    for (const Pass pass : kPasses) {
-      if (plan.expert_kernel == ExpertKernel::kPadded) {
-        LayerStack stack{.workload = target.problem.workload,
-                         .cluster = target.problem.cluster,
-                         .passes = pass == Pass::kForward ? Passes::kForward : Passes::kBackward};
-        one.predicted[pass] = PlanPredictor(stack, costs).predict(plan, plan);
-      }
-      if (cache == nullptr) continue;
-      if (const auto trial = latest_trial(*cache, target, plan, pass)) one.trials[pass] = *trial;
+    for (auto& [pass, predictor] : predictors) {
+      if (plan.expert_kernel == ExpertKernel::kPadded) one.predicted[pass] = predictor.predict(plan, plan);
+      if (const Trial* trial = trials.of(plan, pass)) one.trials[pass] = *trial;
     }
     candidates.push_back(std::move(one));
   }
@@ -210,12 +231,8 @@ void add_explain(CLI::App& app, Outcome& /*outcome*/) {
   auto options = std::make_shared<Options>();
   add_layer_options(*command, options->layer);
   add_rank_options(*command, options->machine);
-  const AddedClusterOptions described = add_cluster_options(*command, options->described);
-  described.cluster->description("On this cluster instead of this host: a built-in one, or a file");
-  described.nodes->needs(described.cluster);
-  for (const char* real : {"--ranks", "--ranks-per-node", "--launcher", "--device", "--tf32"}) {
-    described.cluster->excludes(command->get_option(real));
-  }
+  add_cluster_instead_of_ranks(*command, options->described,
+                               "On this cluster instead of this host: a built-in one, or a file");
   command->add_option("--needed-capacity", options->needed_capacity,
                       "With f <= 0: slots that the fullest expert needs (as if balanced)");
   command
@@ -223,10 +240,8 @@ void add_explain(CLI::App& app, Outcome& /*outcome*/) {
                    "With f <= 0: tokens of the fullest expert over those of the mean one")
       ->check(CLI::Range(1.0, 1e9))
       ->capture_default_str();
-  command
-      ->add_option("--memory-limit", options->memory_limit_bytes,
-                   "Plans whose layer needs more on a rank are left out, e.g. 4GiB (0: no limit)")
-      ->transform(CLI::AsSizeValue(false));
+  add_memory_limit(*command, options->memory_limit_bytes,
+                   "Plans whose layer needs more on a rank are left out");
   command->add_option(
       "--cache", options->cache,
       "The file; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the user's caches");

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/require.h"
+#include "cli/cluster_options.h"
 #include "cli/progress.h"
 #include "cli/recording.h"
 #include "cli/run_cache.h"
@@ -111,10 +112,8 @@ void add_policy_bench_options(CLI::App& command, PolicyBenchOptions& options) {
       .add_option("--drift", options.drift,
                   "With --policy: by what factor the needed capacity grows, and falls again")
       ->capture_default_str();
-  command
-      .add_option("--memory-limit", options.memory_limit_bytes,
-                  "With --policy: plans whose layer needs more on a rank do not run, e.g. 4GiB (0: no limit)")
-      ->transform(CLI::AsSizeValue(false));
+  add_memory_limit(command, options.memory_limit_bytes,
+                   "With --policy: plans whose layer needs more on a rank do not run");
   command.add_option("--record", options.record,
                      "With one --policy: write the routing, plans and times of its run to this routing trace "
                      "(.jsonl, or .jsonl.gz to pack it)");

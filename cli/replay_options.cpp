@@ -41,10 +41,7 @@ void add_policy_options(CLI::App& command, ReplayCommand& options) {
   command
       .add_option("--cache", options.cache, "A tuning cache that policies look plans up in (otherwise none)")
       ->check(CLI::ExistingFile);
-  command
-      .add_option("--memory-limit", options.memory_limit_bytes,
-                  "Plans whose layer needs more on a rank do not run, e.g. 4GiB (0: no limit)")
-      ->transform(CLI::AsSizeValue(false));
+  add_memory_limit(command, options.memory_limit_bytes, "Plans whose layer needs more on a rank do not run");
   command
       .add_option("--noise", options.noise,
                   "Policies see durations times a random factor: sigma of its logarithm, e.g. 0.05")

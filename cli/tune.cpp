@@ -52,6 +52,7 @@ struct Options {
   std::uint64_t memory_limit_bytes = 0;
   bool json = false;
 
+  [[nodiscard]] bool keeps_results() const { return !cache.empty() && cache != "none"; }
   [[nodiscard]] bool is_simulated() const { return !described.cluster.empty(); }
   [[nodiscard]] Passes passes() const { return pass == "forward" ? Passes::kForward : Passes::kBoth; }
 };
@@ -143,7 +144,7 @@ struct Tuned {
 
 // The cache of a run that keeps something; rank 0 alone has it.
 std::optional<TuningCache> open_for(const Options& options) {
-  if (options.cache.empty() || options.cache == "none") return std::nullopt;
+  if (!options.keeps_results()) return std::nullopt;
   return TuningCache::open(options.cache);
 }
 
@@ -252,11 +253,10 @@ void print(const Options& options, const Tuned& tuned, std::size_t num_layers) {
     return;
   }
   fmt::print("{}, {} pass\n\n{}", tuned.where, options.pass, tune_table(tuned.rows));
-  const bool is_kept = !options.cache.empty() && options.cache != "none";
-  if (is_kept) fmt::print("kept in {}\n", options.cache);
+  if (options.keeps_results()) fmt::print("kept in {}\n", options.cache);
   if (tuned.interrupted) {
     fmt::print("stopped after {} of {} layer(s); the same command goes on from here{}\n", tuned.rows.size(),
-               num_layers, is_kept ? "" : ", if it has a --cache");
+               num_layers, options.keeps_results() ? "" : ", if it has a --cache");
   }
 }
 
@@ -296,10 +296,8 @@ void add_search_options(CLI::App& command, Options& options) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command.add_option("--seed", options.seed, "Of tokens, searches and noise")->capture_default_str();
-  command
-      .add_option("--memory-limit", options.memory_limit_bytes,
-                  "Plans whose layer needs more on a rank are left out, e.g. 4GiB (0: no limit)")
-      ->transform(CLI::AsSizeValue(false));
+  add_memory_limit(command, options.memory_limit_bytes,
+                   "Plans whose layer needs more on a rank are left out");
 }
 
 }  // namespace
@@ -321,12 +319,8 @@ void add_tune(CLI::App& app, Outcome& outcome) {
           "Layers out of a JSON file, {\"tokens\": [512, 1024], \"hidden_dim\": ...}: every combination")
       ->check(CLI::ExistingFile);
   add_rank_options(*command, options->machine);
-  const AddedClusterOptions described = add_cluster_options(*command, options->described);
-  described.cluster->description("Simulate this cluster instead: a built-in one, or a file");
-  described.nodes->needs(described.cluster);
-  for (const char* real : {"--ranks", "--ranks-per-node", "--launcher", "--device", "--tf32"}) {
-    described.cluster->excludes(command->get_option(real));
-  }
+  const AddedClusterOptions described = add_cluster_instead_of_ranks(
+      *command, options->described, "Simulate this cluster instead: a built-in one, or a file");
   add_search_options(*command, *options);
   command->add_option("--pass", options->pass, "forward or training (forward and backward)")
       ->check(CLI::IsMember({"forward", "training"}))

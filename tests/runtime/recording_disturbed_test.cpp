@@ -3,8 +3,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
-#include <mutex>
 #include <stdexcept>
 
 #include "base/error.h"
@@ -13,51 +11,19 @@
 #include "tests/base/temporary_directory.h"
 #include "tests/runtime/recorded_world.h"
 #include "tests/support/count_allocations.h"
+#include "tests/traces/gated_sink.h"
 
 /// A recording beside ranks that fail, and disks that do not take it.
 namespace flex::testing {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::Gate;
+using testing::GatedSink;
 
 const ForwardCall kFixed{.top_k = 2, .capacity_factor = 1};
 const ForwardCall kDropless{.top_k = 2, .capacity_factor = 0};
 const std::vector<std::int64_t> kChoices = {0, 1, 0, 2, 0, 1};
-
-/// Takes nothing while it is not open.
-struct Disk {
-  std::mutex mutex;
-  std::condition_variable changed;
-  bool is_open = true;
-  bool is_waited_at = false;
-
-  void set_open(bool open) {
-    const std::lock_guard lock(mutex);
-    is_open = open;
-    changed.notify_all();
-  }
-  void await_writer() {
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return is_waited_at; });
-  }
-};
-
-class DiskSink final : public ByteSink {
- public:
-  explicit DiskSink(Disk& disk) : disk_(disk) {}
-  void write(std::string_view bytes) override {
-    if (bytes.empty()) return;
-    std::unique_lock lock(disk_.mutex);
-    disk_.is_waited_at = !disk_.is_open;
-    disk_.changed.notify_all();
-    disk_.changed.wait(lock, [&] { return disk_.is_open; });
-  }
-  void flush() override {}
-  void close() override {}
-
- private:
-  Disk& disk_;
-};
 
 class FullSink final : public ByteSink {
  public:
@@ -130,9 +96,9 @@ TEST(RecordingDisturbed, ARankThatFailsLeavesAReadableFile) {
 }
 
 TEST(RecordingDisturbed, ADiskThatTakesNothingStopsNoRank) {
-  Disk disk;
+  Gate disk;
   run_ranks({2, 1}, 30s, [&](Communicator& world) {
-    Rank rank(world, std::make_unique<DiskSink>(disk), {.queue_records = 4});
+    Rank rank(world, std::make_unique<GatedSink>(disk), {.queue_records = 4});
     if (world.rank() == 0) disk.set_open(false);
     for (int step = 0; step < 5; ++step) rank.step();
     if (world.rank() == 0) disk.await_writer();  // three steps were handed over
@@ -164,9 +130,9 @@ TEST(RecordingDisturbed, AFullDiskEndsNoRunAndIsToldAtTheEnd) {
 // The writer's thread waits at a disk, so that all allocations are the ranks'.
 TEST(RecordingDisturbed, RecordingAllocatesNothingAfterWarmUp) {
   std::atomic<std::int64_t> allocations{-1};
-  Disk disk;
+  Gate disk;
   run_ranks({4, 2}, 60s, [&](Communicator& world) {
-    Rank rank(world, std::make_unique<DiskSink>(disk), {.queue_records = 2});
+    Rank rank(world, std::make_unique<GatedSink>(disk), {.queue_records = 2});
     std::array<std::int64_t, 4> arrived{};
     const std::array<std::int64_t, 1> here{0};
     const auto run = [&] {

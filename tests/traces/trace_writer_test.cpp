@@ -3,10 +3,8 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <fstream>
 #include <iterator>
-#include <mutex>
 #include <thread>
 
 #include "base/error.h"
@@ -14,59 +12,20 @@
 #include "tests/base/temporary_directory.h"
 #include "tests/support/count_allocations.h"
 #include "tests/traces/cases.h"
+#include "tests/traces/gated_sink.h"
 
 /// The thread that writes while a run goes on.
 namespace flex {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::Gate;
+using testing::GatedSink;
 using testing::read_and_check;
 using testing::ReadResult;
 using testing::small_backward;
 using testing::small_forward;
 using testing::small_header;
-
-/// What the writer's thread and a test share.
-struct Gate {
-  std::mutex mutex;
-  std::condition_variable changed;
-  bool is_open = true;
-  bool is_waited_at = false;
-  std::string text;
-
-  void set_open(bool open) {
-    const std::lock_guard lock(mutex);
-    is_open = open;
-    changed.notify_all();
-  }
-  void await_writer() {
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return is_waited_at; });
-  }
-  [[nodiscard]] std::string content() {
-    const std::lock_guard lock(mutex);
-    return text;
-  }
-};
-
-/// A disk that takes nothing while its gate is closed.
-class GatedSink final : public ByteSink {
- public:
-  explicit GatedSink(Gate& gate) : gate_(gate) {}
-  void write(std::string_view bytes) override {
-    if (bytes.empty()) return;
-    std::unique_lock lock(gate_.mutex);
-    gate_.is_waited_at = !gate_.is_open;
-    gate_.changed.notify_all();
-    gate_.changed.wait(lock, [&] { return gate_.is_open; });
-    gate_.text += bytes;
-  }
-  void flush() override {}
-  void close() override {}
-
- private:
-  Gate& gate_;
-};
 
 class FailingSink final : public ByteSink {
  public:
