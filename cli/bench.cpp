@@ -59,7 +59,10 @@ LayerBenchmark benchmark_of(const Options& options) {
                            .warmup = options.warmup,
                            .repeats = options.repeats,
                            .graphs = options.graphs};
-  benchmark.imbalance = *parse_imbalance(options.imbalance);
+  const std::optional<Imbalance> imbalance = parse_imbalance(options.imbalance);
+  require(imbalance.has_value(), "--imbalance {}: without --policy it is none, hot_expert or half_empty",
+          options.imbalance);
+  benchmark.imbalance = *imbalance;
   if (options.plan == "tuned") {
     require(options.backward_plan.empty(), "--backward-plan goes with one --plan, not with tuned");
   } else if (options.plan != "all") {
@@ -186,7 +189,8 @@ void run(const Options& asked) {
   require(asked.policy.record.empty() || !asked.policy.policies.empty(),
           "--record {}: bench records the run of a policy; name one with --policy", asked.policy.record);
   if (!asked.policy.policies.empty()) {
-    return run_policy_bench(asked.policy, asked.layer, asked.machine, asked.cache, asked.json);
+    return run_policy_bench(asked.policy, asked.layer, asked.machine, asked.imbalance, asked.cache,
+                            asked.json);
   }
   Options options = asked;
   if (!options.suite.empty()) options.machine.ranks = 1;  // a suite is of one rank
@@ -217,8 +221,8 @@ void add_bench(CLI::App& app, Outcome&) {
   command
       ->add_option(
           "--imbalance", options->imbalance,
-          "Routing: none (as random tokens fall), hot_expert (one gets 8 times the mean) or half_empty")
-      ->check(CLI::IsMember({"none", "hot_expert", "half_empty"}))
+          "Routing: none (as random tokens fall), hot_expert (one gets 8 times the mean) or half_empty; with "
+          "--policy: W0 to W7 or drift, as in flexmoe trace generate")
       ->capture_default_str();
   command->add_flag("--graphs", options->graphs, "CUDA, one rank: replay passes as graphs where they can be");
   command->add_option("--suite", options->suite,

@@ -16,6 +16,7 @@
 #include "costmodel/layer_memory.h"
 #include "runtime/local_cluster.h"
 #include "runtime/policy_benchmark.h"
+#include "traces/imbalance_workload.h"
 #include "tuner/online_policy.h"
 #include "tuner/policy.h"
 
@@ -61,6 +62,7 @@ nlohmann::ordered_json json_of(const PolicyRun& run) {
 struct Compared {
   int world = 1;
   std::string ranks_text;
+  std::string routing;  ///< how it moves
   PolicyComparison comparison;
 };
 
@@ -78,9 +80,9 @@ void print_table(const PolicyBenchOptions& options, const LayerOptions& layer, c
                run.num_explored ? fmt::format("{}", *run.num_explored) : "-",
                fmt::format("{}", run.num_changes), plans_text(run)});
   }
-  fmt::print("{}\n{}, {} training iterations of each policy in turns, dropless, capacity {} to {}\n\n{}",
-             layer.text(), compared.ranks_text, options.iterations, comparison.least_capacity,
-             comparison.largest_capacity, table.text());
+  fmt::print("{}\n{}, {} training iterations of each policy in turns, dropless, {}, capacity {} to {}\n\n{}",
+             layer.text(), compared.ranks_text, options.iterations, compared.routing,
+             comparison.least_capacity, comparison.largest_capacity, table.text());
 }
 
 void print(const PolicyBenchOptions& options, const LayerOptions& layer, const Compared& compared,
@@ -90,7 +92,7 @@ void print(const PolicyBenchOptions& options, const LayerOptions& layer, const C
   json.update({{"ranks", compared.world},
                {"communicator", compared.ranks_text},
                {"iterations", options.iterations},
-               {"drift", options.drift},
+               {"routing", compared.routing},
                {"least_capacity", compared.comparison.least_capacity},
                {"largest_capacity", compared.comparison.largest_capacity}});
   for (const PolicyRun& run : compared.comparison.runs) json["policies"].push_back(json_of(run));
@@ -105,13 +107,12 @@ void add_policy_bench_options(CLI::App& command, PolicyBenchOptions& options) {
                   "Policies that choose the plans of one training run each, compared with each other: "
                   "'static:PLAN', dictionary, model, online; separated by commas")
       ->delimiter(',');
-  command.add_option("--iterations", options.iterations, "With --policy: training iterations")
+  command.add_option("--iterations,--steps", options.iterations, "With --policy: training iterations")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command
-      .add_option("--drift", options.drift,
-                  "With --policy: by what factor the needed capacity grows, and falls again")
-      ->capture_default_str();
+  command.add_option("--drift", options.drift,
+                     "With --policy, and no --imbalance: by what factor the needed capacity grows, and falls "
+                     "again [2]");
   add_memory_limit(command, options.memory_limit_bytes,
                    "With --policy: plans whose layer needs more on a rank do not run");
   command.add_option("--record", options.record,
@@ -120,7 +121,8 @@ void add_policy_bench_options(CLI::App& command, PolicyBenchOptions& options) {
 }
 
 void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& asked,
-                      const RankOptions& machine, const std::string& cache, bool json) {
+                      const RankOptions& machine, const std::string& imbalance, const std::string& cache,
+                      bool json) {
   LayerOptions layer = asked;
   layer.capacity_factor = 0;  // dropless: the capacity follows the routing
   std::vector<PolicySpec> specs;
@@ -128,11 +130,17 @@ void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& ask
   require(options.record.empty() || specs.size() == 1,
           "--record {}: one file holds the run of one policy; --policy names {}", options.record,
           specs.size());
+  const std::optional<ImbalanceWorkload> named = parse_imbalance_workload(imbalance);
+  require(
+      named || imbalance == "none",
+      "--imbalance {}: with --policy it is none, W0 to W7 or drift (flexmoe trace generate --help has them)",
+      imbalance);
   const PolicyBenchmark benchmark{.config = layer.config(),
                                   .num_tokens = layer.tokens,
                                   .top_k = layer.top_k,
                                   .iterations = options.iterations,
-                                  .drift = options.drift};
+                                  .imbalance = named,
+                                  .drift = options.drift.value_or(named ? 1 : 2)};
   machine.run("bench", [&](Communicator& world) {
     RankContext context(world, machine.usable_device(benchmark.config.dtype), {.allow_tf32 = machine.tf32});
     const Cluster cluster = local_cluster(world.counters().topology(), context.device());
@@ -157,7 +165,10 @@ void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& ask
                                        {recorded}, context),
                        context);
     }
-    Compared result{.world = world.size(), .ranks_text = world.description()};
+    Compared result{.world = world.size(),
+                    .ranks_text = world.description(),
+                    .routing = named ? fmt::format("routing {}", name(*named))
+                                     : fmt::format("routing that drifts by {}", benchmark.drift)};
     {
       Progress progress("bench");
       result.comparison = compare_policies(

@@ -10,6 +10,7 @@
 #include "runtime/moe_config.h"
 #include "runtime/rank_context.h"
 #include "runtime/trace_recorder.h"
+#include "traces/imbalance_workload.h"
 #include "tuner/plan_policy.h"
 
 namespace flex {
@@ -23,13 +24,15 @@ struct ComparedPolicy {
   std::function<std::int64_t(const PlanPolicy&)> num_explored;
 };
 
-/// One layer whose needed capacity moves while it is trained: dropless, a share of the tokens that grows and
-/// falls again goes to expert 0 first.
+/// One layer whose routing moves while it is trained, dropless: as a named imbalance, or else a share of the
+/// tokens that grows and falls again goes to expert 0 first.
 struct PolicyBenchmark {
   MoeConfig config;             ///< with a linear gate
-  std::int64_t num_tokens = 0;  ///< T, on every rank
+  std::int64_t num_tokens = 0;  ///< T, on every rank; a named imbalance may give a rank fewer
   std::int64_t top_k = 1;
   int iterations = 100;
+  /// With it every expert gets what generated_counts() says, and `drift` stays 1.
+  std::optional<ImbalanceWorkload> imbalance;
   double drift = 1;  ///< the largest needed capacity over the smallest, about; from 1 to E / k
   std::uint64_t seed = 1;
 };

@@ -41,7 +41,10 @@ TEST(PolicyBench, RunsPoliciesSideBySide) {
 TEST(PolicyBench, PrintsATable) {
   const Result result = flexmoe(kBench + "--policy static:r0", "FLEX_PLAN='r1 d2'");
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out, HasSubstr("6 training iterations of each policy in turns, dropless, capacity "));
+  EXPECT_THAT(
+      result.out,
+      HasSubstr(
+          "6 training iterations of each policy in turns, dropless, routing that drifts by 2, capacity "));
   EXPECT_THAT(result.out, HasSubstr("0.0%"));
   EXPECT_THAT(result.out, HasSubstr("r1 d2 linear (6)")) << "FLEX_PLAN pins a plan";
 }
@@ -56,6 +59,10 @@ TEST(PolicyBench, SaysWhatCannotBe) {
   EXPECT_THAT(error("--policy model --drift 5"),
               HasSubstr("the capacity drifts by a factor of 5; with 4 experts and k = 1 it is from 1 to 4"));
   EXPECT_THAT(error("--policy model --iterations 0"), HasSubstr("--iterations"));
+  EXPECT_THAT(error("--policy model --imbalance hot_expert"),
+              HasSubstr("--imbalance hot_expert: with --policy it is none, W0 to W7 or drift"));
+  EXPECT_THAT(error("--imbalance W7"),
+              HasSubstr("--imbalance W7: without --policy it is none, hot_expert or half_empty"));
 }
 
 TEST(PolicyBench, RecordsTheRunOfOnePolicy) {
@@ -69,6 +76,20 @@ TEST(PolicyBench, RecordsTheRunOfOnePolicy) {
   EXPECT_THAT(inspected.out, HasSubstr("flexmoe bench --policy static:r0"));
   const Result checked = flexmoe("trace check " + file);
   EXPECT_EQ(checked.exit_code, 0) << checked.err;
+}
+
+TEST(PolicyBench, AdaptsToANamedImbalanceAndItsTraceReplays) {
+  const TemporaryDirectory directory;
+  const std::string file = (directory / "burst.jsonl").string();
+  const Result result = flexmoe(kLayer + "--steps 40 --imbalance W7 --policy online --json --record " + file);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json["routing"], "routing W7");
+  EXPECT_EQ(json["least_capacity"], 16);
+  EXPECT_GT(json["largest_capacity"], 16);
+  const Result replayed = flexmoe("replay " + file + " --cluster cpu_host --json");
+  ASSERT_EQ(replayed.exit_code, 0) << replayed.err;
+  EXPECT_NE(nlohmann::json::parse(replayed.out).dump().find("static"), std::string::npos);
 }
 
 TEST(PolicyBench, SaysWhatCannotBeRecorded) {
