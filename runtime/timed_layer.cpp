@@ -101,10 +101,19 @@ PassTimes TimedLayer::time_slowest_blocking(const PlanPair& plans) {
 }
 
 std::span<const RecordedOperation> TimedLayer::record_blocking(const PlanPair& plans, PassOrder order) {
+  return record(plans, order, context_.device().is_cuda() ? hold_us() : 0);
+}
+
+std::span<const RecordedOperation> TimedLayer::trace_blocking(const PlanPair& plans) {
+  return record(plans, PassOrder::kAsPlanned, 0);
+}
+
+std::span<const RecordedOperation> TimedLayer::record(const PlanPair& plans, PassOrder order,
+                                                      double hold_us) {
   recorder_.start_blocking(stream_);
   if (order == PassOrder::kOneByOne) layer_.set_probe({.filter = follow_one_by_one});
   context_.executor().set_observer(&recorder_);
-  run(plans, nullptr, context_.device().is_cuda() ? hold_us() : 0);
+  run(plans, nullptr, hold_us);
   context_.executor().set_observer(nullptr);
   layer_.set_probe({});
   return recorder_.issued();

@@ -55,6 +55,8 @@ class TimedLayer {
   /// is held until the host has queued all of it, so that no operation waits for the host. Valid until the next
   /// call.
   std::span<const RecordedOperation> record_blocking(const PlanPair& plans, PassOrder order);
+  /// The same as planned, as it runs when nothing holds the device up.
+  std::span<const RecordedOperation> trace_blocking(const PlanPair& plans);
   /// One pass, and what the host needed to queue each of its operations, in the order of record_blocking().
   /// Valid until the next call.
   std::span<const std::int64_t> issue_blocking(const PlanPair& plans);
@@ -73,6 +75,7 @@ class TimedLayer {
   TimedLayer(const LayerShape& shape, const MoeConfig& config, std::uint64_t seed, RankContext& context,
              Stream& stream, RangeClock clock);
   void run(const PlanPair& plans, MarkSource* marks, double hold_us = 0);
+  std::span<const RecordedOperation> record(const PlanPair& plans, PassOrder order, double hold_us);
   void wait_for_all();
   [[nodiscard]] double hold_us() const;
 

@@ -183,7 +183,7 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
                                                      settings.range, settings.seed + 1, profile.shapes);
   run_ranks(topology, kDeadline, [&](Communicator& world) {
     if (!on_gpu) bind_this_thread(world.rank());
-    RankContext context(world, settings.device, {.allow_tf32 = settings.allow_tf32});
+    RankContext context(world, settings.device);
     Stream stream(context.device());
     ProfileSweep sweep(profile, context, stream);
     PassMeasurement measurement(

@@ -25,7 +25,6 @@ struct ValidationSettings {
   DType dtype = DType::kF32;
   WorkRange range;  ///< gpu_work_range() is for a GPU
   RangeClock clock = RangeClock::kMarks;  ///< of operations
-  bool allow_tf32 = false;
   std::uint64_t seed = 1;
   double budget_s = 90;  ///< of measuring, calibration and passes in turns
   int min_rounds = 5;

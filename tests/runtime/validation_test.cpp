@@ -238,7 +238,7 @@ TEST(Validation, ReproducesARecordedRun) {
 TEST(PassTrace, ShowsBothTimelinesOfOnePass) {
   const MeasuredPair pair{draw_shapes(1, 2, kSmall, 1).front(), parse_plan("r1 d2 linear")};
   const std::vector<Span> spans = trace_on_this_host(
-      pair, DType::kF32, cluster_of(ValidationRecording{.world = 2, .ranks_per_node = 2}), ByKind());
+      pair, {}, cluster_of(ValidationRecording{.world = 2, .ranks_per_node = 2}), ByKind());
   ASSERT_EQ(spans.size() % 2, 0U);
   const std::size_t half = spans.size() / 2;
   std::int64_t first_ns = INT64_MAX;
