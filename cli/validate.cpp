@@ -34,17 +34,18 @@ RangeClock clock_of(const ValidateOptions& options, Device device) {
 
 ValidationSettings settings_of(const ValidateOptions& options, int world) {
   const Device device = device_of(options);
-  ValidationSettings settings{.device = device,
-                              .world = world,
-                              .num_pairs = options.pairs,
-                              .dtype = dtype_of(options),
-                              .clock = clock_of(options, device),
-                              .seed = options.seed,
-                              .budget_s = options.budget_s.value_or(device.is_cuda() ? kGpuBudget_s
-                                                                                    : kHostBudget_s)};
+  ValidationSettings settings{
+      .device = device,
+      .world = world,
+      .num_pairs = options.pairs,
+      .dtype = dtype_of(options),
+      .clock = clock_of(options, device),
+      .seed = options.seed,
+      .budget_s = options.budget_s.value_or(device.is_cuda() ? kGpuBudget_s : kHostBudget_s)};
   if (device.is_cuda()) {
     settings.range = gpu_work_range(world);
-    settings.min_rounds = 3;
+    settings.plans_per_shape = 12;  // of many with several ranks: more layers say more
+    settings.min_rounds = 2;
   }
   return settings;
 }
@@ -82,9 +83,8 @@ void write_trace(const ValidateOptions& options, const ValidationRun& run) {
   // The plan with the most operations of the last layer: the one that has most to show.
   const auto last = std::ranges::max_element(
       run.recording.passes, {}, [](const MeasuredPass& pass) { return pass.pair.plan.pipeline_degree; });
-  const TraceSettings settings{.device = device,
-                               .dtype = run.recording.dtype,
-                               .clock = clock_of(options, device)};
+  const TraceSettings settings{
+      .device = device, .dtype = run.recording.dtype, .clock = clock_of(options, device)};
   write_chrome_trace(options.trace, trace_on_this_host(last->pair, settings, run.cluster, run.costs));
 }
 
@@ -163,8 +163,9 @@ void add_validate_options(CLI::App& command, CLI::Option& validate, ValidateOpti
       ->needs(&validate);
   CLI::Option* record =
       command
-          .add_option("--record", options.record,
-                      "With --validate: write all that was measured to this folder, a file for each number of ranks")
+          .add_option(
+              "--record", options.record,
+              "With --validate: write all that was measured to this folder, a file for each number of ranks")
           ->needs(&validate);
   command
       .add_option("--recording", options.recordings,

@@ -87,9 +87,11 @@ std::string validation_table(const ValidationRun& run) {
   const ValidationReport& report = run.report;
   const bool has_operations = !run.operations.kinds.empty();
   return fmt::format(
-      "{}\n{}{}\n{} passes: mean absolute error {}, median {} (forward {}, backward {}), {} within the model's own "
+      "{}\n{}{}\n{} passes: mean absolute error {}, median {} (forward {}, backward {}), {} within the "
+      "model's own "
       "band\n"
-      "Kendall's tau-b of the plans of one layer {:.2f} on average, regret of the model's choice {} on average and "
+      "Kendall's tau-b of the plans of one layer {:.2f} on average, regret of the model's choice {} on "
+      "average and "
       "{} at most\n",
       order_table(report), kind_table(report),
       has_operations ? fmt::format("\n{}", operation_table(run.operations)) : "", report.passes.size(),

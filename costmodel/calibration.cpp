@@ -104,7 +104,8 @@ void fit_kinds(CalibrationResult& result, const Cluster& cluster, std::span<cons
   }
 }
 
-/// By kind, what the host needed on average: like one kernel or collective after the other, whatever its size.
+/// By kind, what the host needed on average: like one kernel or collective after the other, whatever its
+/// size.
 void fit_issue(CostParameters& parameters, std::span<const CostSample> samples) {
   std::array<std::vector<double>, kNumOperationKinds> issue_us;
   for (const CostSample& sample : samples) {

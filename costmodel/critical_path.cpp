@@ -23,8 +23,8 @@ std::optional<Step> last_step(const Simulation& s) {
   return std::nullopt;
 }
 
-// The last of the operations that `step` comes after. It made `step` ready, unless the host had still to queue
-// it.
+// The last of the operations that `step` comes after. It made `step` ready, unless the host had still to
+// queue it.
 std::optional<Step> step_before(const Simulation& s, Step step) {
   const SimulatedOperation& operation = s.operations[static_cast<std::size_t>(step.operation)];
   const auto end_us = [&](std::int32_t index) {

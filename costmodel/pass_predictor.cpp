@@ -20,7 +20,8 @@ PassTime PassPredictor::predict(LayerStack stack, const OperationCosts& costs) {
   alone_ = &simulator_.run(sequence_.passes(), costs);
   find_critical_path_into(path_, *alone_);
   PassTime time{.total_us = alone_->total_us, .error_us = path_.error_us};
-  const bool host_counts = std::ranges::any_of(alone_->costs, [](const auto& cost) { return cost.issue_us > 0; });
+  const bool host_counts =
+      std::ranges::any_of(alone_->costs, [](const auto& cost) { return cost.issue_us > 0; });
   if (stack.passes != Passes::kBackward || !host_counts) return time;
   stack.passes = Passes::kBoth;
   training_sequence_.build(stack);

@@ -11,9 +11,9 @@ struct PassTime {
   double error_us = 0;  ///< band, see CriticalPath::error_us
 };
 
-/// Predicts single passes as they run in a training step. There a backward pass is queued while the forward pass
-/// still runs, so that the host has a lead which it has not if the pass runs by itself. Holds memory that is used
-/// again.
+/// Predicts single passes as they run in a training step. There a backward pass is queued while the forward
+/// pass still runs, so that the host has a lead which it has not if the pass runs by itself. Holds memory
+/// that is used again.
 class PassPredictor {
  public:
   /// The pass that `stack.passes` names, forward or backward, after stack.forward if it is backward.

@@ -39,7 +39,7 @@ struct SimulatedOperation {
 struct OperationTimes {
   double issued_us = 0;  ///< the host had queued it
   double ready_us = 0;   ///< so it was, its stream had reached it, and all that it waits for was done
-  double begin_us = 0;  ///< the last member of its group was ready
+  double begin_us = 0;   ///< the last member of its group was ready
   double end_us = 0;
   std::int32_t last_rank = 0;  ///< the member that was ready last (the lowest of several); the own, if alone
 

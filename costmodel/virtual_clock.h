@@ -44,7 +44,8 @@ class VirtualClock {
     std::int32_t num_compute = 0;  // members that compute
     double duration_us = 0;        // longest of the members that are ready
   };
-  // Of an activity; or, with a rank's number below zero, the moment at which its host has queued an operation.
+  // Of an activity; or, with a rank's number below zero, the moment at which its host has queued an
+  // operation.
   struct End {
     double at_us;
     std::int32_t activity;

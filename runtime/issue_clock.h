@@ -8,9 +8,9 @@
 
 namespace flex {
 
-/// How long the host takes to queue each operation of an executor, with everything around it: from when the one
-/// before it was queued, or from start(). Two readings of a clock, nothing else: what it times is what happens
-/// without it. Allocates nothing once it has seen as many operations.
+/// How long the host takes to queue each operation of an executor, with everything around it: from when the
+/// one before it was queued, or from start(). Two readings of a clock, nothing else: what it times is what
+/// happens without it. Allocates nothing once it has seen as many operations.
 class IssueClock final : public ExecutionObserver {
  public:
   /// Forgets what it has seen; the next operation's time begins now.

@@ -31,7 +31,8 @@ LayerShape draw_shape(int world, const WorkRange& range, PhiloxStream& random) {
                                                       pick(std::span<const double>(kHiddenRatios), random))
                           : pick(range.hidden_dims, random);
   shape.hidden_dim = (hidden + world - 1) / world * world;  // divides among the ranks of a shared expert
-  shape.num_experts = std::max<std::int64_t>(pick(std::span<const std::int64_t>(kExpertsPerRank), random) * world, 1);
+  shape.num_experts =
+      std::max<std::int64_t>(pick(std::span<const std::int64_t>(kExpertsPerRank), random) * world, 1);
   shape.top_k = std::min<std::int64_t>(1 + random.below(2), shape.num_experts);
   shape.capacity_factor = pick(std::span<const double>(kCapacityFactors), random);
   const double flops = range.min_flops * std::pow(range.max_flops / range.min_flops, random.uniform());

@@ -47,7 +47,8 @@ struct WorkRange {
 [[nodiscard]] WorkRange gpu_work_range(int world);
 
 /// `count` different shapes that `world` ranks can run: widths, experts and ratios from short lists, tokens
-/// so that the work, uniform on a logarithmic scale, lies in `range` as far as its bounds of tokens allow. None is one of `taken`. Equal arguments give equal shapes everywhere.
+/// so that the work, uniform on a logarithmic scale, lies in `range` as far as its bounds of tokens allow.
+/// None is one of `taken`. Equal arguments give equal shapes everywhere.
 [[nodiscard]] std::vector<LayerShape> draw_shapes(int count, int world, const WorkRange& range,
                                                   std::uint64_t seed, std::span<const LayerShape> taken = {});
 

@@ -29,8 +29,8 @@ std::vector<CostSample> SamplePool::samples() const {
   for (const auto& [line, entry] : entries_) {
     const std::size_t count = entry.us.size();
     const bool alone = entry.sample.beside == Beside::kNothing;
-    const double us = alone ? median(entry.us)
-                            : mean(std::accumulate(entry.us.begin(), entry.us.end(), 0.0), count);
+    const double us =
+        alone ? median(entry.us) : mean(std::accumulate(entry.us.begin(), entry.us.end(), 0.0), count);
     CostSample& sample = samples.emplace_back(entry.sample);
     sample.duration_ns = to_ns(us);
     sample.beside_ns = std::min(to_ns(mean(entry.beside_us, count)), sample.duration_ns);
@@ -41,8 +41,8 @@ std::vector<CostSample> SamplePool::samples() const {
 
 void MeasuredOperations::list(const PassRecord& record) {
   for (const RecordedOperation& recorded : record.operations) {
-    CostSample sample = sample_of(layer_->schedule(recorded.pass), recorded.operation, 0,
-                                  context_->cluster().ranks_per_node);
+    CostSample sample =
+        sample_of(layer_->schedule(recorded.pass), recorded.operation, 0, context_->cluster().ranks_per_node);
     sample.algorithm = AllToAllAlgorithm::kLinear;  // of no matter to what runs alone, so alike for all plans
     sample.device = settings_.device;
     sample.source = settings_.source;

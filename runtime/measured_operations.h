@@ -14,7 +14,8 @@ namespace flex {
 /// Samples of equal sizes as one.
 class SamplePool {
  public:
-  /// `us`: the duration, of which `beside_us` beside the other stream; `issue_us`: for the host, 0: not known.
+  /// `us`: the duration, of which `beside_us` beside the other stream; `issue_us`: for the host, 0: not
+  /// known.
   void add(const CostSample& sample, double us, double beside_us = 0, double issue_us = 0);
   /// Of what was alone the median; beside other work, where some are held up for long and most are not, the
   /// mean, which keeps what they lose together.

@@ -23,12 +23,14 @@ struct Case {
 }  // namespace
 
 std::vector<MeasuredPair> draw_pairs(int count, const Cluster& cluster, DType dtype, const WorkRange& range,
-                                     std::uint64_t seed, std::span<const LayerShape> taken) {
+                                     std::uint64_t seed, std::span<const LayerShape> taken,
+                                     std::optional<int> plans_per_shape) {
   PhiloxStream random(seed, 1);  // shapes draw from stream 0
   std::vector<MeasuredPair> pairs;
   for (const LayerShape& shape : draw_shapes(count, cluster.world(), range, seed, taken)) {
     std::vector<Plan> plans = PlanSpace(workload_of(shape, dtype, cluster.world()), cluster).plans();
-    const std::size_t left = static_cast<std::size_t>(count) - pairs.size();
+    const auto left = static_cast<std::size_t>(
+        std::min(count - static_cast<int>(pairs.size()), plans_per_shape.value_or(count)));
     for (std::size_t i = 0; plans.size() > left && i < left; ++i) {
       std::swap(
           plans[i],
@@ -65,8 +67,9 @@ PassMeasurement::PassMeasurement(std::span<const MeasuredPair> pairs, const Pass
       impl_->layers.back()->set_graph_policy(kNoGraphs);
     }
     TimedLayer& layer = *impl_->layers.back();
-    impl_->cases.push_back(
-        {.layer = &layer, .pair = pair, .operations = {layer, {pair.plan, pair.plan}, context, settings.operations}});
+    impl_->cases.push_back({.layer = &layer,
+                            .pair = pair,
+                            .operations = {layer, {pair.plan, pair.plan}, context, settings.operations}});
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -37,11 +38,12 @@ struct MeasuredPass {
 [[nodiscard]] MeasuredPass measured_pass(const MeasuredPair& pair, Pass pass,
                                          std::span<const double> repeats_us);
 
-/// `count` pairs: all plans of a shape after the other, those of the last one drawn by the seed. Shapes are
-/// drawn as draw_shapes() does.
+/// `count` pairs: all plans of a shape after the other, or `plans_per_shape` of them; where not all are
+/// taken, as for the last shape, they are drawn by the seed. Shapes are drawn as draw_shapes() does.
 [[nodiscard]] std::vector<MeasuredPair> draw_pairs(int count, const Cluster& cluster, DType dtype,
                                                    const WorkRange& range, std::uint64_t seed,
-                                                   std::span<const LayerShape> taken = {});
+                                                   std::span<const LayerShape> taken = {},
+                                                   std::optional<int> plans_per_shape = {});
 
 struct PassMeasurementSettings {
   DType dtype = DType::kF32;

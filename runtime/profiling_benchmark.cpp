@@ -37,8 +37,8 @@ class Watched {
     layer_.set_graph_policy(kNoGraphs);
   }
 
-  /// Mean time of an iteration, by the host's clock from a quiet device to a quiet device: what watching costs
-  /// outside of the streams counts.
+  /// Mean time of an iteration, by the host's clock from a quiet device to a quiet device: what watching
+  /// costs outside of the streams counts.
   double round_us(Watching watching) {
     SpanRecorder* recorder = recorder_of(watching);
     stream_.synchronize_blocking();
@@ -74,8 +74,7 @@ class Watched {
     if (watching == Watching::kNone) return nullptr;
     auto& recorder = watching == Watching::kEventsAlways ? events_ : cupti_;
     if (!recorder) {
-      const RangeClock clock =
-          watching == Watching::kEventsAlways ? RangeClock::kMarks : RangeClock::kCupti;
+      const RangeClock clock = watching == Watching::kEventsAlways ? RangeClock::kMarks : RangeClock::kCupti;
       recorder.emplace(make_range_source(context_.device(), clock, 0, 0), 0);
     }
     return &*recorder;
@@ -83,7 +82,8 @@ class Watched {
   void begin(SpanRecorder& recorder) {
     const std::int64_t begin_ns = steady_now_ns();
     recorder.start_blocking(stream_);
-    if (&recorder == &*cupti_) cupti_times_.begin_us += static_cast<double>(steady_now_ns() - begin_ns) * 1e-3;
+    if (&recorder == &*cupti_)
+      cupti_times_.begin_us += static_cast<double>(steady_now_ns() - begin_ns) * 1e-3;
     context_.executor().set_observer(&recorder);
   }
   void collect(SpanRecorder& recorder) {

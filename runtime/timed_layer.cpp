@@ -127,8 +127,8 @@ std::span<const std::int64_t> TimedLayer::issue_blocking(const PlanPair& plans) 
 }
 
 double TimedLayer::hold_us() const {
-  constexpr double kRecording = 2;     // queueing takes longer with CUPTI's callbacks around each call
-  constexpr double kSwitchingOn = 500; // and its first calls take longest
+  constexpr double kRecording = 2;      // queueing takes longer with CUPTI's callbacks around each call
+  constexpr double kSwitchingOn = 500;  // and its first calls take longest
   constexpr double kMost = 50'000;
   return std::min(kRecording * queueing_us_ + kSwitchingOn, kMost);
 }

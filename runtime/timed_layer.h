@@ -51,9 +51,9 @@ class TimedLayer {
   /// The longest that any rank took, forward and backward each. The same on all ranks.
   PassTimes time_slowest_blocking(const PlanPair& plans);
   /// One pass with all its operations, also those that the recorder's source did not see, see
-  /// SpanRecorder::issued(): pass 0 is the route part, 1 forward experts, 2 backward experts. On CUDA the device
-  /// is held until the host has queued all of it, so that no operation waits for the host. Valid until the next
-  /// call.
+  /// SpanRecorder::issued(): pass 0 is the route part, 1 forward experts, 2 backward experts. On CUDA the
+  /// device is held until the host has queued all of it, so that no operation waits for the host. Valid until
+  /// the next call.
   std::span<const RecordedOperation> record_blocking(const PlanPair& plans, PassOrder order);
   /// The same as planned, as it runs when nothing holds the device up.
   std::span<const RecordedOperation> trace_blocking(const PlanPair& plans);

@@ -15,9 +15,9 @@
 #include "costmodel/pass_calibration.h"
 #include "costmodel/pass_predictor.h"
 #include "runtime/bind_thread.h"
+#include "runtime/environment.h"
 #include "runtime/launch.h"
 #include "runtime/local_cluster.h"
-#include "runtime/environment.h"
 
 namespace flex {
 namespace {
@@ -179,15 +179,17 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
       .plans_per_shape = settings.plans_per_calibration_shape,
       .seed = settings.seed,
       .operations = operations};
-  const std::vector<MeasuredPair> pairs = draw_pairs(settings.num_pairs, cluster_of(topology), settings.dtype,
-                                                     settings.range, settings.seed + 1, profile.shapes);
+  const std::vector<MeasuredPair> pairs =
+      draw_pairs(settings.num_pairs, cluster_of(topology), settings.dtype, settings.range, settings.seed + 1,
+                 profile.shapes, settings.plans_per_shape);
   run_ranks(topology, kDeadline, [&](Communicator& world) {
     if (!on_gpu) bind_this_thread(world.rank());
     RankContext context(world, settings.device);
     Stream stream(context.device());
     ProfileSweep sweep(profile, context, stream);
     PassMeasurement measurement(
-        pairs, {.dtype = settings.dtype, .seed = settings.seed + 1, .operations = operations}, context, stream);
+        pairs, {.dtype = settings.dtype, .seed = settings.seed + 1, .operations = operations}, context,
+        stream);
     const int rounds = run_rounds(
         settings.budget_s, settings.min_rounds, context,
         [&] {

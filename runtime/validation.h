@@ -18,12 +18,13 @@ namespace flex {
 struct ValidationSettings {
   Device device = Device::cpu();
   int world = 2;
-  int num_pairs = 60;  ///< of a shape and a plan, none of which was used in the calibration
+  int num_pairs = 60;                  ///< of a shape and a plan, none of which was used in the calibration
+  std::optional<int> plans_per_shape;  ///< of those; nothing: all plans of a layer, but for the last
   /// Layers err each in its own way: many shapes with a few plans say more than many plans of a few shapes.
   int num_calibration_shapes = 12;
   int plans_per_calibration_shape = 5;
   DType dtype = DType::kF32;
-  WorkRange range;  ///< gpu_work_range() is for a GPU
+  WorkRange range;                        ///< gpu_work_range() is for a GPU
   RangeClock clock = RangeClock::kMarks;  ///< of operations
   std::uint64_t seed = 1;
   double budget_s = 90;  ///< of measuring, calibration and passes in turns
@@ -77,7 +78,8 @@ struct OperationReport {
   double compute_median_error = 0;
 };
 /// Pure. Empty for a recording without held-out operations. @throws InputError like CostModel::cost_of().
-[[nodiscard]] OperationReport compare_operations(const ValidationRecording& recording, const CostModel& costs);
+[[nodiscard]] OperationReport compare_operations(const ValidationRecording& recording,
+                                                 const CostModel& costs);
 
 struct ValidationReport {
   std::vector<PassPrediction> passes;
@@ -102,8 +104,8 @@ struct ValidationReport {
 [[nodiscard]] Cluster cluster_of(const ValidationRecording& recording);
 
 /// The model that the samples and calibration passes of a recording give: see calibrate_with_passes().
-/// `with_table`: and a table of the samples. On a host between sizes that were measured it follows the noise of
-/// single samples, by which plans that are close come in another order.
+/// `with_table`: and a table of the samples. On a host between sizes that were measured it follows the noise
+/// of single samples, by which plans that are close come in another order.
 /// @throws InputError like calibrate().
 [[nodiscard]] CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster,
                                          bool with_table = false);

@@ -114,7 +114,8 @@ std::vector<MeasuredPass> passes_from(std::vector<JsonObject> list) {
   return passes;
 }
 
-std::vector<CostSample> samples_from(JsonObject& json, const char* key, const ValidationRecording& recording) {
+std::vector<CostSample> samples_from(JsonObject& json, const char* key,
+                                     const ValidationRecording& recording) {
   const nlohmann::json common = {{"dtype", name(recording.dtype)},
                                  {"world", recording.world},
                                  {"ranks_per_node", recording.ranks_per_node},
@@ -167,8 +168,8 @@ ValidationRecording read_validation_recording(const std::filesystem::path& file)
     json.reject("ranks_per_node", "is {}; it must divide the world of {}", recording.ranks_per_node,
                 recording.world);
   }
-  recording.dtype = parse_dtype(json.one_of("dtype", {name(DType::kF32), name(DType::kF64),
-                                                      name(DType::kF16), name(DType::kBF16)}))
+  recording.dtype = parse_dtype(json.one_of("dtype", {name(DType::kF32), name(DType::kF64), name(DType::kF16),
+                                                      name(DType::kBF16)}))
                         .value();
   recording.seed = json.required<std::uint64_t>("seed");
   recording.rounds = json.required<int>("rounds", positive);

@@ -45,11 +45,12 @@ struct TwoRanks {
   }
 };
 
-// Encode is queued at 3 and ends at 4, the copy at 6 and 7, decode at 9 and 10: the device waits 3 + 2 + 2 us.
+// Encode is queued at 3 and ends at 4, the copy at 6 and 7, decode at 9 and 10: the device waits 3 + 2 + 2
+// us.
 TEST(CriticalPath, TimeInWhichTheHostQueuesIsNobodys) {
-  const Schedule schedule{
-      .operations = {operation_of(kEncode, kCompute), operation_of(kAllToAll, kCommunication, 1, 0),
-                     operation_of(kDecode, kCompute, 0, 1)}};
+  const Schedule schedule{.operations = {operation_of(kEncode, kCompute),
+                                         operation_of(kAllToAll, kCommunication, 1, 0),
+                                         operation_of(kDecode, kCompute, 0, 1)}};
   const TestCosts costs([](const Schedule&, std::size_t, const RankLoad&) -> OperationCost {
     return {.duration_us = 1, .issue_us = 3};
   });

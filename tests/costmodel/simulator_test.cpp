@@ -57,16 +57,16 @@ TEST(Simulator, OverlapSlowsBothDown) {
   EXPECT_NEAR(simulation.total_us, 28.0 / 3, 1e-12);
 }
 
-// The host queues one after the other in 2 us each. Encode, of 10 us, begins at 2; the copy is queued at 4 and
-// waits for it; rows begin at 12, long after they were queued. Of a second pass that follows, everything has
-// been queued when its turn comes, but for the last, which takes the host until 2 * 6 + 30.
+// The host queues one after the other in 2 us each. Encode, of 10 us, begins at 2; the copy is queued at 4
+// and waits for it; rows begin at 12, long after they were queued. Of a second pass that follows, everything
+// has been queued when its turn comes, but for the last, which takes the host until 2 * 6 + 30.
 TEST(Simulator, NothingBeginsBeforeTheHostHasQueuedIt) {
   const Schedule schedule =
       schedule_of(1, {operation_of(kEncode, kCompute), operation_of(kAllToAll, kCommunication, 1, 0),
                       operation_of(kRowsToExperts, kCompute), operation_of(kExpertFfn, kCompute, 0, 1)});
-  const Schedule second = schedule_of(
-      1, {operation_of(kEncode, kCompute), operation_of(kAllToAll, kCommunication, 1, 0),
-          operation_of(kDecode, kCompute)});
+  const Schedule second =
+      schedule_of(1, {operation_of(kEncode, kCompute), operation_of(kAllToAll, kCommunication, 1, 0),
+                      operation_of(kDecode, kCompute)});
   const TestCosts costs([](const Schedule& s, std::size_t index, const RankLoad&) -> OperationCost {
     const OperationKind kind = s.operations[index].kind;
     return {.duration_us = kind == kEncode ? 10.0 : 1.0, .issue_us = kind == kDecode ? 30.0 : 2.0};
@@ -81,8 +81,9 @@ TEST(Simulator, NothingBeginsBeforeTheHostHasQueuedIt) {
 
 // The host waits for the counts at 7, agrees until 12, and goes on queueing then.
 TEST(Simulator, AHostOperationHoldsUpWhatIsQueuedAfterIt) {
-  Schedule schedule = schedule_of(1, {operation_of(kRoute, kCompute), operation_of(kAgreeCapacity, kHost, 0, 0),
-                                      operation_of(kEncode, kCompute), operation_of(kDecode, kCompute)});
+  Schedule schedule =
+      schedule_of(1, {operation_of(kRoute, kCompute), operation_of(kAgreeCapacity, kHost, 0, 0),
+                      operation_of(kEncode, kCompute), operation_of(kDecode, kCompute)});
   const TestCosts costs([](const Schedule& s, std::size_t index, const RankLoad&) -> OperationCost {
     return {.duration_us = s.operations[index].kind == kDecode ? 1.0 : 5.0, .issue_us = 2};
   });
