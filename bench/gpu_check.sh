@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# bench/gpu_check.sh [OUTPUT_FOLDER] [tests|bench|all]: builds on a GPU host, and runs the GPU's tests and the sanitizers, or the suites and
-# uneven routing, or both: a line for each test, JSON of the suites in the folder. Packages that the host lacks may lie under .gpu-deps.
+# bench/gpu_check.sh [OUTPUT_FOLDER] [tests|bench|profile|all]: builds on a GPU host, and runs the GPU's tests and the sanitizers, or the suites and
+# uneven routing, or the profiler and predictions beside measurements, or all: a line for each test, JSON of the suites, and all that was measured
+# for the predictions, in the folder. FLEX_CHECK_TARGETS: build only these. Packages that the host lacks may lie under .gpu-deps.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-build/gpu_results}
@@ -9,7 +10,8 @@ mkdir -p build "$out"
 export PATH=/usr/local/cuda/bin:$PATH FLEX_REQUIRE_CUDA=1
 cmake -S . -B $build -G Ninja -DFLEX_CUDA=ON -DCMAKE_BUILD_TYPE=Release -DFLEX_BUILD_BENCHMARKS=ON -DFLEX_WERROR=OFF \
   -DCMAKE_PREFIX_PATH="$PWD/.gpu-deps/usr" >build/gpu.log 2>&1 || { tail -20 build/gpu.log; exit 1; }
-ninja -C $build -k 0 >>build/gpu.log 2>&1 || grep -E "error|FAILED" build/gpu.log | head -20
+# shellcheck disable=SC2086  # a list
+ninja -C $build -k 0 ${FLEX_CHECK_TARGETS:-} >>build/gpu.log 2>&1 || grep -E "error|FAILED" build/gpu.log | head -20
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 
 check() {  # NAME LIMIT_S COMMAND...
@@ -59,9 +61,21 @@ run_benchmarks() {
   suite switching bf16 --dtype bf16
   uneven
 }
+run_profiling() {  # some 200 s
+  check profiler 40 $test/runtime/flex_cupti_gpu_test
+  timeout 40 $flexmoe bench --device cuda:0 --suite profiling --dtype bf16 --json >"$out/profiling.json" || echo "profiling: exit $?"
+  tr -d '\n' <"$out/profiling.json" | sed 's/  */ /g; s/}, {/},\n{/g; s/\[ {/[\n{/'; echo
+  local world
+  for world in 1 2 4; do  # each by itself: what one has recorded is kept whatever becomes of the next
+    timeout 75 $flexmoe simulate --validate --device cuda:0 --dtype bf16 --ranks $world --budget 30 --record "$out" --trace "$out/trace_w$world.json" \
+      >"$out/validation_w$world.txt" 2>"$out/validation_w$world.err" || { echo "$world rank(s): exit $?"; tail -3 "$out/validation_w$world.err"; }
+    tail -6 "$out/validation_w$world.txt"
+  done
+}
 case ${2:-all} in
   tests) run_tests ;;
   bench) run_benchmarks ;;
-  all) run_tests; run_benchmarks ;;
-  *) echo "gpu_check.sh: '$2' is unknown; use tests, bench or all" >&2; exit 2 ;;
+  profile) run_profiling ;;
+  all) run_tests; run_benchmarks; run_profiling ;;
+  *) echo "gpu_check.sh: '$2' is unknown; use tests, bench, profile or all" >&2; exit 2 ;;
 esac

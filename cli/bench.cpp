@@ -146,6 +146,16 @@ void run_rank(const Options& options, Communicator& world, DeviceMemoryPeak* mem
     print_switching(costs, options.json);
     return;
   }
+  if (options.suite == "profiling") {
+    ProfilingCosts costs;
+    {
+      Progress progress("suite profiling");
+      costs = measure_profiling(profiling_layer(benchmark.config.dtype), context,
+                                [&](int done, int total) { progress.update(done, total); });
+    }
+    print_profiling(costs, options.json);
+    return;
+  }
   if (!options.suite.empty()) {
     Progress progress("suite " + options.suite);
     const SuiteResult result = run_suite(options.suite, benchmark.config.dtype, context,
@@ -226,7 +236,7 @@ void add_bench(CLI::App& app, Outcome&) {
       ->capture_default_str();
   command->add_flag("--graphs", options->graphs, "CUDA, one rank: replay passes as graphs where they can be");
   command->add_option("--suite", options->suite,
-                      "A named set of shapes instead of one: h200, memory or switching");
+                      "A named set of shapes instead of one: h200, memory, switching or profiling");
   command->add_option("--pass", options->pass, "forward or training (forward and backward)")
       ->check(CLI::IsMember({"forward", "training"}))
       ->capture_default_str();

@@ -14,7 +14,7 @@
 #include "cli/layer_options.h"
 #include "cli/prediction_table.h"
 #include "cli/progress.h"
-#include "cli/validation_table.h"
+#include "cli/validate.h"
 #include "costmodel/calibration.h"
 #include "costmodel/cluster_description.h"
 #include "costmodel/plan_space.h"
@@ -22,8 +22,6 @@
 #include "costmodel/simulation_spans.h"
 #include "costmodel/stream_use.h"
 #include "profiler/chrome_trace.h"
-#include "runtime/pass_trace.h"
-#include "runtime/validation.h"
 
 // flexmoe simulate --cluster azure_ndv4_a100 --nodes 32 --tokens 16384 ... [--plan P|all|best]
 // [--scale 16..2048] Predicts what a layer takes on a described cluster. Needs no GPU.
@@ -47,10 +45,7 @@ struct Options {
   std::string trace;
   int layers = 1;
   bool validate = false;
-  std::string write_samples;
-  int ranks = 2;
-  double budget_s = 90;
-  std::uint64_t seed = 1;
+  ValidateOptions validation;
   bool json = false;
 };
 
@@ -201,38 +196,13 @@ void say_where(const std::string& trace) {
   if (!trace.empty()) fmt::print("timeline written to {}; open it at ui.perfetto.dev\n", trace);
 }
 
-/// How wrong predictions are on this host, which anyone can run.
-void run_validation(const Options& options) {
-  const ValidationSettings settings{.world = options.ranks,
-                                    .dtype = *parse_dtype(options.layer.dtype),
-                                    .seed = options.seed,
-                                    .budget_s = options.budget_s};
-  std::optional<ValidationRun> run;
-  {
-    Progress progress("validate");
-    run.emplace(validate_prediction(settings, [&](int done, int total) { progress.update(done, total); }));
-  }
-  if (!options.trace.empty()) {
-    const MeasuredPair& shown = run->recording.passes.front().pair;
-    write_chrome_trace(options.trace, trace_on_this_host(shown, settings.dtype, run->cluster, run->costs));
-  }
-  if (!options.write_samples.empty()) write_cost_samples(options.write_samples, run->recording.samples);
-  if (options.json) {
-    fmt::print("{}\n", validation_json(run->report).dump(2));
-    return;
-  }
-  const ValidationRecording& recording = run->recording;
-  fmt::print("{} ranks on {} core(s) of {}, {}, seed {}, {} rounds\n\n{}", recording.world,
-             recording.host_cores, recording.device, name(recording.dtype), recording.seed, recording.rounds,
-             validation_table(run->report));
-  if (recording.world > recording.host_cores) {
-    fmt::print("more ranks than cores: they wait for each other's turn, which the model does not know\n");
-  }
-  say_where(options.trace);
-}
-
 void run(Options options) {
-  if (options.validate) return run_validation(options);
+  if (options.validate) {
+    options.validation.dtype = options.layer.dtype;
+    options.validation.trace = options.trace;
+    options.validation.json = options.json;
+    return run_validation(options.validation);
+  }
   if (!options.scale.empty()) return run_scale(options);
   if (options.plan.empty()) options.plan = "all";
   const Cluster cluster = options.machine.load();
@@ -298,23 +268,9 @@ void add_simulate(CLI::App& app, Outcome& /*outcome*/) {
                       "Write the timeline of the plan (the fastest of several) for Perfetto");
   CLI::Option* validate = command->add_flag(
       "--validate", options->validate,
-      "Measure this host's CPU ranks instead, calibrate, and compare predictions with other passes");
+      "Measure ranks of this host instead, calibrate, and compare predictions with other passes");
   for (CLI::Option* other : {cluster, nodes, calibration, plan, scale}) validate->excludes(other);
-  command
-      ->add_option("--write-samples", options->write_samples,
-                   "With --validate: write the measured operations to this file")
-      ->needs(validate);
-  command->add_option("--ranks", options->ranks, "With --validate: in-process ranks")
-      ->check(CLI::Range(1, 16))
-      ->needs(validate)
-      ->capture_default_str();
-  command->add_option("--budget", options->budget_s, "With --validate: seconds to measure")
-      ->check(CLI::Range(1.0, 86400.0))
-      ->needs(validate)
-      ->capture_default_str();
-  command->add_option("--seed", options->seed, "With --validate: of shapes, plans and tokens")
-      ->needs(validate)
-      ->capture_default_str();
+  add_validate_options(*command, *validate, options->validation);
   command->add_flag("--json", options->json, "Print JSON");
   command->footer(
       "Example: flexmoe simulate --cluster azure_ndv4_a100 --experts-per-rank 2 --scale 16..2048 --baseline "

@@ -109,4 +109,37 @@ void print_switching(const std::vector<SwitchingCost>& costs, bool json) {
   fmt::print("{}", table.text());
 }
 
+void print_profiling(const ProfilingCosts& costs, bool json) {
+  if (json) {
+    nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+    for (const ProfilingCost& cost : costs.costs) {
+      rows.push_back({{"watching", name(cost.watching)},
+                      {"iteration_us", cost.iteration_us},
+                      {"ratio", cost.ratio},
+                      {"limit", cost.limit},
+                      {"remarks", cost.remarks}});
+    }
+    const nlohmann::ordered_json object = {{"iterations", costs.iterations},
+                                           {"cupti_loaded_before", costs.loaded_before},
+                                           {"records_by_cupti", costs.records_by_cupti},
+                                           {"switching_on_us", costs.switching_on_us},
+                                           {"collecting_us", costs.collecting_us},
+                                           {"costs", rows}};
+    fmt::print("{}\n", object.dump(2));
+    return;
+  }
+  Table table({{"watching", Align::kLeft}, {"iteration us"}, {"ratio"}, {"limit"}, {"", Align::kLeft}});
+  for (const ProfilingCost& cost : costs.costs) {
+    table.add({std::string(name(cost.watching)), fmt::format("{:.1f}", cost.iteration_us),
+               fmt::format("{:.4f}", cost.ratio), cost.limit > 0 ? fmt::format("{:.2f}", cost.limit) : "",
+               cost.remarks});
+  }
+  fmt::print("rounds of {} iterations; {}\n\n{}\nCUPTI: {:.0f} us to switch on, {:.0f} us to collect\n",
+             costs.iterations,
+             costs.loaded_before ? "CUPTI WAS LOADED before anything asked for it"
+                                 : "nothing of CUPTI was loaded before it was asked for",
+             table.text(), costs.switching_on_us, costs.collecting_us);
+  if (!costs.records_by_cupti) fmt::print("CUPTI could not be used: its rows are of events\n");
+}
+
 }  // namespace flex::cli

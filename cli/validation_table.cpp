@@ -47,11 +47,27 @@ std::string order_table(const ValidationReport& report) {
 }
 
 std::string kind_table(const ValidationReport& report) {
-  Table table({{"operation, alone", Align::kLeft}, {"share"}, {"median error"}});
+  Table table({{"operations of a pass, alone", Align::kLeft}, {"share"}, {"median error"}});
   for (const KindError& kind : report.kinds) {
     table.add({std::string(name(kind.kind)), percent(kind.share), percent(kind.median_error)});
   }
   return table.text();
+}
+
+std::string operation_table(const OperationReport& report) {
+  Table table({{"held-out operation, alone", Align::kLeft},
+               {"samples"},
+               {"share"},
+               {"mean error"},
+               {"median"},
+               {"95th pct"}});
+  for (const OperationError& kind : report.kinds) {
+    table.add({std::string(name(kind.kind)), fmt::format("{}", kind.num_samples), percent(kind.share),
+               percent(kind.mean_error), percent(kind.median_error), percent(kind.p95_error)});
+  }
+  return fmt::format("{}\n{} compute operations: mean absolute error {}, median {}\n", table.text(),
+                     report.num_compute, percent(report.compute_mean_error),
+                     percent(report.compute_median_error));
 }
 
 nlohmann::ordered_json to_json(const PassPrediction& prediction) {
@@ -67,25 +83,62 @@ nlohmann::ordered_json to_json(const PassPrediction& prediction) {
 
 }  // namespace
 
-std::string validation_table(const ValidationReport& report) {
-  return order_table(report) + "\n" + kind_table(report) +
-         fmt::format(
-             "\n{} passes: median absolute error {} (forward {}, backward {}), {} within the model's own "
-             "band\n"
-             "Kendall's tau-b of the plans of one layer {:.2f} on average, regret of the model's choice {} "
-             "on "
-             "average and {} at most\n",
-             report.passes.size(), percent(report.median_error), percent(report.forward_error),
-             percent(report.backward_error), percent(report.within_band), report.mean_tau,
-             percent(report.mean_regret), percent(report.max_regret));
+std::string validation_table(const ValidationRun& run) {
+  const ValidationReport& report = run.report;
+  const bool has_operations = !run.operations.kinds.empty();
+  return fmt::format(
+      "{}\n{}{}\n{} passes: mean absolute error {}, median {} (forward {}, backward {}), {} within the "
+      "model's own "
+      "band\n"
+      "Kendall's tau-b of the plans of one layer {:.2f} on average, regret of the model's choice {} on "
+      "average and "
+      "{} at most\n",
+      order_table(report), kind_table(report),
+      has_operations ? fmt::format("\n{}", operation_table(run.operations)) : "", report.passes.size(),
+      percent(report.mean_error), percent(report.median_error), percent(report.forward_error),
+      percent(report.backward_error), percent(report.within_band), report.mean_tau,
+      percent(report.mean_regret), percent(report.max_regret));
 }
 
-nlohmann::ordered_json validation_json(const ValidationReport& report) {
-  nlohmann::ordered_json json = {
-      {"median_error", report.median_error},     {"forward_error", report.forward_error},
-      {"backward_error", report.backward_error}, {"mean_tau_b", report.mean_tau},
-      {"mean_regret", report.mean_regret},       {"max_regret", report.max_regret},
-      {"within_band", report.within_band}};
+std::string validation_summary(const std::vector<ValidationRun>& runs) {
+  Table table({{"ranks"},
+               {"compute operations"},
+               {"mean error"},
+               {"median"},
+               {"passes"},
+               {"mean error"},
+               {"median"},
+               {"tau-b"},
+               {"regret, mean"},
+               {"largest"}});
+  for (const ValidationRun& run : runs) {
+    const ValidationReport& report = run.report;
+    table.add({fmt::format("{}", run.recording.world), fmt::format("{}", run.operations.num_compute),
+               percent(run.operations.compute_mean_error), percent(run.operations.compute_median_error),
+               fmt::format("{}", report.passes.size()), percent(report.mean_error),
+               percent(report.median_error), fmt::format("{:.2f}", report.mean_tau),
+               percent(report.mean_regret), percent(report.max_regret)});
+  }
+  table.add({"limit", "", "6.0%", "", "", "10.0%", "", "0.80", "3.0%", ""});
+  return table.text();
+}
+
+nlohmann::ordered_json validation_json(const ValidationRun& run) {
+  const ValidationReport& report = run.report;
+  nlohmann::ordered_json json = {{"device", run.recording.device},
+                                 {"ranks", run.recording.world},
+                                 {"dtype", name(run.recording.dtype)},
+                                 {"rounds", run.recording.rounds},
+                                 {"compute_mean_error", run.operations.compute_mean_error},
+                                 {"compute_median_error", run.operations.compute_median_error},
+                                 {"mean_error", report.mean_error},
+                                 {"median_error", report.median_error},
+                                 {"forward_error", report.forward_error},
+                                 {"backward_error", report.backward_error},
+                                 {"mean_tau_b", report.mean_tau},
+                                 {"mean_regret", report.mean_regret},
+                                 {"max_regret", report.max_regret},
+                                 {"within_band", report.within_band}};
   json["layers"] = nlohmann::ordered_json::array();
   for (const ShapeOrder& order : report.orders) {
     nlohmann::ordered_json row = {{"layer", to_string(order.shape)},
@@ -99,6 +152,15 @@ nlohmann::ordered_json validation_json(const ValidationReport& report) {
   for (const KindError& kind : report.kinds) {
     json["operations"].push_back(
         {{"operation", name(kind.kind)}, {"share", kind.share}, {"median_error", kind.median_error}});
+  }
+  json["held_out_operations"] = nlohmann::ordered_json::array();
+  for (const OperationError& kind : run.operations.kinds) {
+    json["held_out_operations"].push_back({{"operation", name(kind.kind)},
+                                           {"samples", kind.num_samples},
+                                           {"share", kind.share},
+                                           {"mean_error", kind.mean_error},
+                                           {"median_error", kind.median_error},
+                                           {"p95_error", kind.p95_error}});
   }
   json["passes"] = nlohmann::ordered_json::array();
   for (const PassPrediction& prediction : report.passes) json["passes"].push_back(to_json(prediction));

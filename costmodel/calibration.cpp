@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <tuple>
 
 #include "base/philox.h"
@@ -103,10 +104,19 @@ void fit_kinds(CalibrationResult& result, const Cluster& cluster, std::span<cons
   }
 }
 
-bool is_communication(OperationKind kind) {
-  // Strided copies have a group of one, but run on the communication stream.
-  return group_of(kind) != OperationGroup::kNone || kind == OperationKind::kNodeCopy ||
-         kind == OperationKind::kRailCopy;
+/// By kind, what the host needed on average: like one kernel or collective after the other, whatever its
+/// size.
+void fit_issue(CostParameters& parameters, std::span<const CostSample> samples) {
+  std::array<std::vector<double>, kNumOperationKinds> issue_us;
+  for (const CostSample& sample : samples) {
+    if (sample.issue_ns <= 0 || sample.beside != Beside::kNothing) continue;
+    issue_us[static_cast<std::size_t>(sample.kind)].push_back(static_cast<double>(sample.issue_ns) / 1e3);
+  }
+  for (std::size_t kind = 0; kind < issue_us.size(); ++kind) {
+    if (issue_us[kind].empty()) continue;
+    parameters.issue_us[kind] = std::accumulate(issue_us[kind].begin(), issue_us[kind].end(), 0.0) /
+                                static_cast<double>(issue_us[kind].size());
+  }
 }
 
 /// What operations did beside the other stream, added up over samples.
@@ -198,6 +208,7 @@ CalibrationResult calibrate(const Cluster& cluster, std::span<const CostSample> 
   result.kept = std::move(fit.kept);
   fit_kinds(result, cluster, points, hold_out_folds(cluster, points, start, settings), settings);
   fit_overlap(result, cluster, samples, points);
+  fit_issue(result.parameters, samples);
   for (int i = 0; i < kNumAllToAllAlgorithms; ++i) {
     result.kept.push_back(pass_error_key(static_cast<AllToAllAlgorithm>(i)));
   }

@@ -54,8 +54,9 @@ struct CalibrationResult {
 /// parameter below zero, robust to outliers (Huber, iteratively reweighted), towards `start` where samples
 /// leave a choice. contention_exponent, base_memory_GiB, the TF32 flags and pass_relative_error are start's.
 /// Overlap is fitted from samples with `beside`: their time beside the other stream, added up, over what the
-/// same work takes alone by samples of equal sizes or else by the fit. Deterministic: the order of samples
-/// does not matter but for rounding.
+/// same work takes alone by samples of equal sizes or else by the fit. What the host needs to queue an
+/// operation is, by kind, the mean of samples alone that say it, otherwise start's. Deterministic: the order
+/// of samples does not matter but for rounding.
 /// @throws InputError for no usable sample, or settings out of range.
 /// @source Huber, "Robust Estimation of a Location Parameter", 1964; Lawson and Hanson, "Solving Least
 /// Squares Problems", 1974, chapter 23

@@ -18,10 +18,16 @@ CostModel::CostModel(const Cluster& cluster, const CostParameters& parameters, s
     : parameters_(parameters), roofline_(checked_roofline(cluster, parameters)), table_(std::move(table)) {}
 
 OperationCost CostModel::cost(const Schedule& schedule, std::size_t index, const RankLoad& load) const {
-  const OperationWork work = work_of(schedule, schedule.operations[index], load);
+  OperationCost cost = cost_of(work_of(schedule, schedule.operations[index], load));
+  if (schedule.operations[index].stream == StreamKind::kHost) cost.issue_us = 0;
+  return cost;
+}
+
+OperationCost CostModel::cost_of(const OperationWork& work) const {
   OperationCost cost{.duration_us = roofline_.duration_us(work),
                      .origin = CostOrigin::kRoofline,
-                     .relative_error = parameters_.error_of(work.kind)};
+                     .relative_error = parameters_.error_of(work.kind),
+                     .issue_us = parameters_.issue_us[static_cast<std::size_t>(work.kind)]};
   if (!table_) return cost;
   const CostTable::Ratio ratio = table_->ratio(work);
   cost.duration_us *= ratio.value;

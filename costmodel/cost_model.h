@@ -26,6 +26,8 @@ class CostModel final : public OperationCosts {
   /// all ranks. @throws InputError for an operation of a type that the device does not compute in.
   [[nodiscard]] OperationCost cost(const Schedule& schedule, std::size_t index,
                                    const RankLoad& load) const override;
+  /// The same of an operation by its sizes alone.
+  [[nodiscard]] OperationCost cost_of(const OperationWork& work) const;
   [[nodiscard]] OverlapSlowdown overlap(AllToAllAlgorithm algorithm) const override {
     return parameters_.overlap(algorithm);
   }

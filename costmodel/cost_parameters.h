@@ -62,6 +62,8 @@ struct CostParameters {
   OverlapSlowdown linear;           ///< while a plan with this algorithm communicates
   OverlapSlowdown hierarchical;
   std::array<std::optional<KindParameters>, kNumOperationKinds> kinds{};
+  /// What the host needs to queue an operation, see OperationCost::issue_us. 0: it is always far ahead.
+  std::array<double, kNumOperationKinds> issue_us{};
   std::array<double, kNumOperationKinds> relative_error = filled(kUnknownError);  ///< of durations
   /// By All-to-All algorithm, see OperationCosts::pass_error(). 0: never compared with whole passes, or not
   /// needed to explain them.

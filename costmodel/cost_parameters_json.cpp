@@ -16,6 +16,7 @@ namespace {
 constexpr std::int64_t kMaxFileBytes = std::int64_t{1} << 20;
 constexpr const char* kOtherKinds = "other";
 constexpr const char* kPassErrors = "pass_relative_error";
+constexpr const char* kIssue = "issue_us";
 
 const JsonRange kEfficiency{.min = 0, .max = kMaxEfficiency, .above_min = true};
 const JsonRange kNotNegative = JsonRange::at_least(0);
@@ -94,6 +95,14 @@ void read_pass_errors(JsonObject json, FigureReader& figures, CostParameters& pa
     }
   }
   json.finish();
+}
+
+/// By kind of operation; what is left out is 0.
+void read_issue(JsonObject json, FigureReader& figures, CostParameters& parameters) {
+  for (const std::string& key : json.keys()) {
+    parameters.issue_us[static_cast<std::size_t>(kind_of(json, key))] =
+        figures.required(json, key, kNotNegative);
+  }
 }
 
 void read_kinds(JsonObject json, FigureReader& figures, CostParameters& parameters) {
@@ -186,6 +195,9 @@ Calibration parse_calibration(std::string_view text, const std::string& where) {
   if (auto errors = json.optional<JsonObject>(kPassErrors)) {
     read_pass_errors(*std::move(errors), figures, calibration.parameters);
   }
+  if (auto issue = json.optional<JsonObject>(kIssue)) {
+    read_issue(*std::move(issue), figures, calibration.parameters);
+  }
   if (auto kinds = json.optional<JsonObject>("kinds")) {
     read_kinds(*std::move(kinds), figures, calibration.parameters);
   }
@@ -217,6 +229,9 @@ nlohmann::ordered_json to_json(const Calibration& calibration) {
     const std::string key(name(kind));
     if (p.error_of(kind) != CostParameters::kUnknownError) {
       json["relative_error"][key] = figure("relative_error." + key, p.error_of(kind));
+    }
+    if (const double issue_us = p.issue_us[static_cast<std::size_t>(i)]; issue_us != 0) {
+      json[kIssue][key] = figure(fmt::format("{}.{}", kIssue, key), issue_us);
     }
     if (const std::optional<KindParameters>& own = p.of(kind)) {
       json["kinds"][key] = {{"fixed_us", figure("kinds." + key + ".fixed_us", own->fixed_us)},

@@ -63,6 +63,7 @@ CostSample read_sample(JsonObject json) {
   if (sample.beside_ns > sample.duration_ns || (sample.beside_ns > 0 && sample.beside == Beside::kNothing)) {
     json.reject("beside_ns", "is {}; it is at most duration_ns, and needs `beside`", sample.beside_ns);
   }
+  sample.issue_ns = json.optional<std::int64_t>("issue_ns", size).value_or(0);
   sample.device = json.required<std::string>("device");
   sample.source = json.required<std::string>("source");
   json.finish();
@@ -116,6 +117,7 @@ std::string to_json_line(const CostSample& sample) {
   json["algorithm"] = name(sample.algorithm);
   json["duration_ns"] = sample.duration_ns;
   if (sample.beside_ns != 0) json["beside_ns"] = sample.beside_ns;
+  if (sample.issue_ns != 0) json["issue_ns"] = sample.issue_ns;
   json["device"] = sample.device;
   json["source"] = sample.source;
   return json.dump();

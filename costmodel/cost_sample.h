@@ -24,7 +24,8 @@ enum class Beside : std::uint8_t { kNothing, kCompute, kCommunication };
 ///
 /// Sizes that are zero may be left out. `world` and `ranks_per_node` belong to collectives; so do `beside`,
 /// `beside_ns` and `algorithm` to operations that were measured while the other stream was busy: what overlap
-/// is fitted from. `beside` left out: nothing ran.
+/// is fitted from. `beside` left out: nothing ran. `issue_ns` belongs to devices that the host queues work
+/// for.
 struct CostSample {
   OperationKind kind = OperationKind::kGate;
   DType dtype = DType::kF32;
@@ -38,9 +39,10 @@ struct CostSample {
   AllToAllAlgorithm algorithm = AllToAllAlgorithm::kLinear;  ///< of the plan under which it ran
   std::int64_t duration_ns = 0;
   std::int64_t beside_ns =
-      0;               ///< of the duration, while the other stream was busy; 0 with `beside`: all of it
-  std::string device;  ///< what ran it, e.g. the model name of the processor
-  std::string source;  ///< who measured it, e.g. the command
+      0;  ///< of the duration, while the other stream was busy; 0 with `beside`: all of it
+  std::int64_t issue_ns = 0;  ///< that the host needed to queue it; 0: not known
+  std::string device;         ///< what ran it, e.g. the model name of the processor
+  std::string source;         ///< who measured it, e.g. the command
 
   friend bool operator==(const CostSample&, const CostSample&) = default;
 };

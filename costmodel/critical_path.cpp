@@ -23,18 +23,19 @@ std::optional<Step> last_step(const Simulation& s) {
   return std::nullopt;
 }
 
-// What made `step` ready: the end of one of the operations that it comes after, to the bit.
+// The last of the operations that `step` comes after. It made `step` ready, unless the host had still to
+// queue it.
 std::optional<Step> step_before(const Simulation& s, Step step) {
   const SimulatedOperation& operation = s.operations[static_cast<std::size_t>(step.operation)];
-  const double ready_us = times_at(s, step).ready_us;
-  const auto ends_then = [&](std::int32_t index) {
-    return index >= 0 && times_at(s, {step.rank, index}).end_us == ready_us;
+  const auto end_us = [&](std::int32_t index) {
+    return index < 0 ? -1 : times_at(s, {step.rank, index}).end_us;
   };
-  const std::int32_t own = operation.after[static_cast<std::size_t>(operation.operation.stream)];
-  if (ends_then(own)) return Step{step.rank, own};
-  const auto found = std::ranges::find_if(operation.after, ends_then);
-  if (found == operation.after.end()) return std::nullopt;
-  return Step{step.rank, *found};
+  std::int32_t last = operation.after[static_cast<std::size_t>(operation.operation.stream)];
+  for (const std::int32_t index : operation.after) {
+    if (end_us(index) > end_us(last)) last = index;
+  }
+  if (last < 0) return std::nullopt;
+  return Step{step.rank, last};
 }
 
 }  // namespace
@@ -43,9 +44,10 @@ void find_critical_path_into(CriticalPath& path, const Simulation& s) {
   path.steps.clear();
   path.kind_us.fill(0);
   path.origin_us.fill(0);
+  path.issue_us = 0;
   std::array<double, kNumOperationKinds> kind_error_us{};
   double passes_error_us = 0;
-  for (std::optional<Step> step = last_step(s); step.has_value(); step = step_before(s, *step)) {
+  for (std::optional<Step> step = last_step(s), before; step.has_value(); step = before) {
     step->rank = times_at(s, *step).last_rank;
     path.steps.push_back(*step);
     const OperationTimes& times = times_at(s, *step);
@@ -57,6 +59,8 @@ void find_critical_path_into(CriticalPath& path, const Simulation& s) {
     path.origin_us[static_cast<std::size_t>(cost.origin)] += us;
     kind_error_us[kind] += us * cost.relative_error;
     passes_error_us += us * s.pass_errors[static_cast<std::size_t>(s.operations[index].pass)];
+    before = step_before(s, *step);
+    path.issue_us += times.ready_us - (before ? times_at(s, *before).end_us : 0);
   }
   std::ranges::reverse(path.steps);
   double squares = passes_error_us * passes_error_us;

@@ -8,7 +8,8 @@
 
 namespace flex {
 
-/// The chain of operations that decided the total: each began when the one before it ended.
+/// The chain of operations that decided the total: each began when the one before it ended, or when the host
+/// had queued it.
 struct CriticalPath {
   struct Step {
     std::int32_t rank = 0;
@@ -17,8 +18,9 @@ struct CriticalPath {
     friend bool operator==(const Step&, const Step&) = default;
   };
   std::vector<Step> steps;                           ///< first to last
-  std::array<double, kNumOperationKinds> kind_us{};  ///< by kind; they add up to the total
+  std::array<double, kNumOperationKinds> kind_us{};  ///< by kind; with issue_us they add up to the total
   std::array<double, kNumCostOrigins> origin_us{};   ///< by where durations come from; so do these
+  double issue_us = 0;  ///< in which the device had nothing to do until the host had queued the next step
   /// Band of the total, in microseconds: errors of one kind of operation are taken as one error of the model
   /// and added, errors of different kinds as independent, so the root of their squares is. What is composed
   /// wrongly, as slowdowns and chains that are nearly as long, is one more independent error: that of whole

@@ -31,12 +31,14 @@ inline constexpr int kNumCostOrigins = static_cast<int>(CostOrigin::kRoofline) +
 
 /// What one operation takes on one rank, with nothing beside it.
 struct OperationCost {
-  /// From when its stream reaches it and all that it waits for is done; finite and at least 0. What launching
-  /// it costs belongs in here: the simulator's host queues operations in no time. Of a collective: from when
-  /// its last member has arrived.
+  /// From when its stream reaches it and all that it waits for is done; finite and at least 0. What the
+  /// device needs to start it belongs in here. Of a collective: from when its last member has arrived.
   double duration_us = 0;
   CostOrigin origin = CostOrigin::kRoofline;
   double relative_error = 0;  ///< of the duration, as a fraction: the band of a calibration's residuals
+  /// What the host needs to queue it; finite and at least 0. It begins no earlier than the host has queued it
+  /// and all operations before it. Of no meaning for host operations, which the host runs in place.
+  double issue_us = 0;
 
   friend bool operator==(const OperationCost&, const OperationCost&) = default;
 };

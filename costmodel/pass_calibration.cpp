@@ -11,9 +11,8 @@
 #include "costmodel/calibration_fit.h"
 #include "costmodel/cost_model.h"
 #include "costmodel/cost_parameter_fields.h"
-#include "costmodel/critical_path.h"
 #include "costmodel/error_band.h"
-#include "costmodel/simulator.h"
+#include "costmodel/pass_predictor.h"
 
 namespace flex {
 namespace {
@@ -77,13 +76,11 @@ class HeldOutPasses {
     parameters.pass_relative_error.fill(0);
     const CostModel costs(cluster_, parameters);
     for (const PassSample* pass : layer.passes) {
-      sequence_.build(pass->stack);
-      const Simulation& simulation = simulator_.run(sequence_.passes(), costs);
-      find_critical_path_into(path_, simulation);
+      const PassTime time = predictor_.predict(pass->stack, costs);
       Residuals& mine = residuals[static_cast<std::size_t>(algorithm_of(pass->stack))];
       mine.layers.insert(&layer);
-      mine.of.push_back({.predicted_us = simulation.total_us,
-                         .operations_band_us = path_.error_us,
+      mine.of.push_back({.predicted_us = time.total_us,
+                         .operations_band_us = time.error_us,
                          .measured_us = pass->measured_us});
     }
   }
@@ -92,8 +89,7 @@ class HeldOutPasses {
   const Cluster& cluster_;
   std::span<const CostSample> samples_;
   PassSequence sequence_;
-  Simulator simulator_;
-  CriticalPath path_;
+  PassPredictor predictor_;
 };
 
 PassFit fit_of(std::span<const PassResidual> residuals) {

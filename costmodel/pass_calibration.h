@@ -7,7 +7,8 @@
 
 namespace flex {
 
-/// How long one pass of a layer took as a whole, run as planned.
+/// How long one pass of a layer took as a whole, run as planned; a backward pass right after its forward
+/// pass.
 struct PassSample {
   LayerStack stack;        ///< forward or backward
   double measured_us = 0;  ///< above 0

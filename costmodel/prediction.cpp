@@ -130,6 +130,7 @@ PlanPrediction PlanPredictor::predict(const Plan& forward, const Plan& backward)
     const auto operation_kind = static_cast<OperationKind>(kind);
     result.class_us[static_cast<std::size_t>(class_of(operation_kind))] += path_.of(operation_kind);
   }
+  result.class_us[static_cast<std::size_t>(OperationClass::kHost)] += path_.issue_us;
   result.fits = fits_device(result.memory_bytes, stack.cluster);
   return result;
 }

@@ -20,7 +20,7 @@ enum class OperationClass : std::uint8_t {
   kExperts,   ///< the experts' products
   kExchange,  ///< tokens between ranks, 2DH's copies included
   kWeights,   ///< gathers and reduce-scatters of expert weights, all-reduces of gradients
-  kHost,      ///< agreement
+  kHost,      ///< agreement, and waiting until the host has queued what comes next
 };
 inline constexpr int kNumOperationClasses = static_cast<int>(OperationClass::kHost) + 1;
 /// `gating`, `moving`, `experts`, `exchange`, `weights`, `host`.
@@ -34,7 +34,7 @@ struct PlanPrediction {
   double total_us = 0;
   double error_us = 0;                                  ///< band, see CriticalPath::error_us
   std::array<double, kNumOperationClasses> class_us{};  ///< of the critical path: they add up to the total
-  std::array<double, kNumCostOrigins> origin_us{};      ///< so do these
+  std::array<double, kNumCostOrigins> origin_us{};      ///< so do these, but for the host's queueing
   std::int64_t memory_bytes = 0;  ///< peak of one rank: all layers, tokens, and the base
   bool fits = true;               ///< into the device's memory, where that is known
 

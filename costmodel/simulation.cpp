@@ -23,4 +23,10 @@ OperationGroup group_of(OperationKind kind) {
   }
 }
 
+bool is_communication(OperationKind kind) {
+  // Strided copies have a group of one, but run on the communication stream.
+  return group_of(kind) != OperationGroup::kNone || kind == OperationKind::kNodeCopy ||
+         kind == OperationKind::kRailCopy;
+}
+
 }  // namespace flex

@@ -22,6 +22,8 @@ enum class OperationGroup : std::uint8_t {
   kWeights,  ///< consecutive ranks that gather weights together
 };
 [[nodiscard]] OperationGroup group_of(OperationKind kind);
+/// Of the communication stream, or an agreement of the host: what is no compute of a rank by itself.
+[[nodiscard]] bool is_communication(OperationKind kind);
 
 /// One operation of the simulated passes: the same on all ranks.
 struct SimulatedOperation {
@@ -35,8 +37,9 @@ struct SimulatedOperation {
 
 /// When one rank ran one operation, in microseconds from the start of the first pass.
 struct OperationTimes {
-  double ready_us = 0;  ///< its stream had reached it and all that it waits for was done
-  double begin_us = 0;  ///< the last member of its group was ready
+  double issued_us = 0;  ///< the host had queued it
+  double ready_us = 0;   ///< so it was, its stream had reached it, and all that it waits for was done
+  double begin_us = 0;   ///< the last member of its group was ready
   double end_us = 0;
   std::int32_t last_rank = 0;  ///< the member that was ready last (the lowest of several); the own, if alone
 

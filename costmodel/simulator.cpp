@@ -33,9 +33,10 @@ Indices after_of(const Operation& operation, Indices last, Indices last_before) 
 }
 
 void check(const OperationCost& cost, const Operation& operation, int rank) {
-  if (std::isfinite(cost.duration_us) && cost.duration_us >= 0) return;
-  fail("the cost of {} on rank {} is {} us; it is finite and at least 0", label(operation), rank,
-       cost.duration_us);
+  for (const double us : {cost.duration_us, cost.issue_us}) {
+    if (std::isfinite(us) && us >= 0) continue;
+    fail("the cost of {} on rank {} is {} us; it is finite and at least 0", label(operation), rank, us);
+  }
 }
 
 void check(const OverlapSlowdown& slowdown, AllToAllAlgorithm algorithm) {

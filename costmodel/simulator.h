@@ -22,8 +22,9 @@ struct SimulationSettings {
 };
 
 /// Runs passes one after the other on a virtual clock, on all ranks, with exactly the executor's order:
-/// operations of one stream in the schedule's order; an operation starts when what it waits for is done; the
-/// host queues operations in no time, but for host operations, which it waits for and runs in place;
+/// operations of one stream in the schedule's order; an operation starts when what it waits for is done and
+/// the host has queued it; the host queues operations one after the other, each in OperationCost::issue_us,
+/// and waits for host operations and runs them in place;
 /// communication of a pass starts after what the compute stream held before it, and the compute stream goes
 /// on after the pass's last communication. Collectives begin when every member of their group is ready, and
 /// end together. Waiting for a peer occupies a stream but slows nothing down.

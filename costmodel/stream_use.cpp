@@ -15,8 +15,10 @@ IdleCause cause_of(StreamKind awaited) {
   return IdleCause::kEnd;
 }
 
-// The stream whose operation came last of those that `operation` waits for.
-StreamKind last_awaited(const SimulatedOperation& operation, std::span<const OperationTimes> times) {
+// The stream whose operation came last of those that `operation` waits for, or the host that had still to
+// queue it.
+StreamKind last_awaited(const SimulatedOperation& operation, const OperationTimes& own,
+                        std::span<const OperationTimes> times) {
   int last = 0;
   double last_us = -1;
   for (int stream = 0; stream < kNumStreams; ++stream) {
@@ -25,6 +27,7 @@ StreamKind last_awaited(const SimulatedOperation& operation, std::span<const Ope
     last_us = times[static_cast<std::size_t>(index)].end_us;
     last = stream;
   }
+  if (own.issued_us > last_us) return StreamKind::kHost;
   return static_cast<StreamKind>(last);
 }
 
@@ -57,7 +60,7 @@ RankUse stream_use(const Simulation& simulation, int rank) {
     const SimulatedOperation& operation = simulation.operations[i];
     const auto stream = static_cast<std::size_t>(operation.operation.stream);
     if (times[i].ready_us > free_us[stream]) {
-      idle(stream, cause_of(last_awaited(operation, times))) += times[i].ready_us - free_us[stream];
+      idle(stream, cause_of(last_awaited(operation, times[i], times))) += times[i].ready_us - free_us[stream];
     }
     idle(stream, IdleCause::kPeer) += times[i].begin_us - times[i].ready_us;
     use[stream].busy_us += times[i].end_us - times[i].begin_us;

@@ -56,12 +56,34 @@ void VirtualClock::prepare() {
     if (is_met(i)) num_activities += s_->world / at(s_->operations, i).group_size;
   }
   s_->times.resize(static_cast<std::size_t>(s_->num_ranks) * s_->operations.size());
+  sum_up_issue();
   ranks_.assign(static_cast<std::size_t>(s_->num_ranks), {});
   activities_.assign(static_cast<std::size_t>(num_activities), {});
   unsettled_.clear();
   changed_.clear();
   ends_.clear();
   for (std::int32_t rank = s_->num_ranks - 1; rank >= 0; --rank) mark_unsettled(rank);
+}
+
+// The host queues operations one after the other, and goes on where a host operation ends.
+void VirtualClock::sum_up_issue() {
+  issue_us_.resize(s_->costs.size());
+  for (std::int32_t rank = 0; rank < s_->num_ranks; ++rank) {
+    double sum_us = 0;
+    for (std::size_t i = 0; i < s_->operations.size(); ++i) {
+      const bool by_host = s_->operations[i].operation.stream == StreamKind::kHost;
+      if (!by_host) sum_us += s_->costs[s_->at(rank, i)].issue_us;
+      issue_us_[s_->at(rank, i)] = sum_us;
+      if (by_host) sum_us = 0;
+    }
+  }
+}
+
+// For an operation whose host operations before it are done.
+double VirtualClock::issued_us(std::int32_t rank, std::int32_t operation) {
+  const std::int32_t host = at(s_->operations, operation).after[kHost];
+  const double begin_us = host == kNothing ? 0 : times(rank, host).end_us;
+  return begin_us + issue_us_[s_->at(rank, static_cast<std::size_t>(operation))];
 }
 
 bool VirtualClock::is_met(std::int32_t operation) const {
@@ -107,7 +129,15 @@ void VirtualClock::reach(std::int32_t rank, int stream) {
   for (const std::int32_t before : at(s_->operations, next).after) {
     if (!is_done(state, before)) return;
   }
+  const double issued_us = this->issued_us(rank, next);
+  if (issued_us > now_us_) {
+    if (std::exchange(own.awaits_issue, next) == next) return;
+    ends_.push_back({.at_us = issued_us, .activity = kNothing - rank, .version = 0});
+    std::ranges::push_heap(ends_, kLater);
+    return;
+  }
   own.state = State::kReady;
+  times(rank, next).issued_us = issued_us;
   times(rank, next).ready_us = now_us_;
   if (is_met(next)) {
     meet(rank, next);
@@ -238,13 +268,18 @@ bool VirtualClock::advance() {
   bool advanced = false;
   while (!ends_.empty()) {
     const End next = ends_.front();
-    const bool counts = at(activities_, next.activity).version == next.version;
+    const bool is_issue = next.activity < 0;
+    const bool counts = is_issue || at(activities_, next.activity).version == next.version;
     if (counts && advanced && next.at_us != now_us_) break;
     std::ranges::pop_heap(ends_, kLater);
     ends_.pop_back();
     if (!counts) continue;
     now_us_ = next.at_us;
     advanced = true;
+    if (is_issue) {
+      mark_unsettled(kNothing - next.activity);
+      continue;
+    }
     ++at(activities_, next.activity).version;
     finish(next.activity);
   }

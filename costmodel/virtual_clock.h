@@ -22,6 +22,7 @@ class VirtualClock {
   enum class State : std::uint8_t { kIdle, kReady, kRunning };  // kReady: waits for peers
   struct Stream {
     std::int32_t num_done = 0;
+    std::int32_t awaits_issue = kNothing;  // its next operation, if an event stands for when it is queued
     State state = State::kIdle;
   };
   struct Rank {
@@ -43,6 +44,8 @@ class VirtualClock {
     std::int32_t num_compute = 0;  // members that compute
     double duration_us = 0;        // longest of the members that are ready
   };
+  // Of an activity; or, with a rank's number below zero, the moment at which its host has queued an
+  // operation.
   struct End {
     double at_us;
     std::int32_t activity;
@@ -53,6 +56,7 @@ class VirtualClock {
   };
 
   void prepare();
+  void sum_up_issue();
   void settle();
   void reach(std::int32_t rank, int stream);
   void meet(std::int32_t rank, std::int32_t operation);
@@ -67,6 +71,7 @@ class VirtualClock {
   void mark_unsettled(std::int32_t rank);
   void mark_changed(std::int32_t rank);
 
+  [[nodiscard]] double issued_us(std::int32_t rank, std::int32_t operation);
   [[nodiscard]] bool is_met(std::int32_t operation) const;
   [[nodiscard]] bool is_done(const Rank& rank, std::int32_t operation) const;
   [[nodiscard]] Members members_of(const Activity& activity) const;
@@ -87,6 +92,7 @@ class VirtualClock {
   std::array<std::vector<std::int32_t>, kNumStreams> queues_;  // operations by stream
   std::vector<std::int32_t> places_;                           // of operations in their queue
   std::vector<std::int32_t> first_group_;                      // activity of an operation's first group
+  std::vector<double> issue_us_;  // (num_ranks, operations): to queue all since the last host operation
   std::vector<Rank> ranks_;
   std::vector<Activity> activities_;  // of streams (rank, stream), then of groups
   std::vector<std::int32_t> unsettled_;

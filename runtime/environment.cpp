@@ -44,10 +44,17 @@ struct RankFacts {
 constexpr std::array kTexts = {&RankFacts::device,    &RankFacts::driver, &RankFacts::cuda,
                                &RankFacts::transport, &RankFacts::build,  &RankFacts::device_identity};
 
-void add_cuda_facts([[maybe_unused]] RankFacts& facts, [[maybe_unused]] Device device) {
 #ifdef FLEX_HAS_CUDA
+cudaDeviceProp properties_of(Device device) {
   cudaDeviceProp properties{};
   FLEX_CUDA_CHECK(cudaGetDeviceProperties(&properties, device.index));
+  return properties;
+}
+#endif
+
+void add_cuda_facts([[maybe_unused]] RankFacts& facts, [[maybe_unused]] Device device) {
+#ifdef FLEX_HAS_CUDA
+  const cudaDeviceProp properties = properties_of(device);
   facts.device = static_cast<const char*>(properties.name);
   int version = 0;
   FLEX_CUDA_CHECK(cudaRuntimeGetVersion(&version));
@@ -120,6 +127,13 @@ Environment environment_of(RankContext& context, const Cluster& described) {
     environment.inter_node = described.inter_node.name;
   }
   return environment;
+}
+
+std::string device_name([[maybe_unused]] Device device) {
+#ifdef FLEX_HAS_CUDA
+  if (device.is_cuda()) return static_cast<const char*>(properties_of(device).name);
+#endif
+  return processor_name();
 }
 
 std::string driver_version_in(std::string_view text) {

@@ -18,6 +18,9 @@ namespace flex {
 /// @throws CommError, DeviceError.
 [[nodiscard]] Environment environment_of(RankContext& context, const Cluster& described = {});
 
+/// Model name of the processor of this host, or of a GPU as its driver gives it. @throws DeviceError.
+[[nodiscard]] std::string device_name(Device device);
+
 /// The version in what the GPU's driver says of itself, e.g. `560.35.03`; empty if there is none.
 /// @source /proc/driver/nvidia/version, line "NVRM version"
 [[nodiscard]] std::string driver_version_in(std::string_view text);

@@ -13,34 +13,34 @@
 namespace flex {
 namespace {
 
-template <class T, std::size_t N>
-T pick(const std::array<T, N>& values, PhiloxStream& random) {
-  return values[static_cast<std::size_t>(random.below(N))];
+template <class T>
+T pick(std::span<const T> values, PhiloxStream& random) {
+  return values[static_cast<std::size_t>(random.below(std::ssize(values)))];
 }
 
 LayerShape draw_shape(int world, const WorkRange& range, PhiloxStream& random) {
-  constexpr std::array<std::int64_t, 6> kModelDims = {64, 96, 128, 192, 256, 384};
-  constexpr std::array<double, 4> kHiddenRatios = {0.5, 1, 2, 4};
+  static constexpr std::array<double, 4> kHiddenRatios = {0.5, 1, 2, 4};
   // By rank: one expert that all share, or whole experts.
-  constexpr std::array<std::int64_t, 4> kExpertsPerRank = {0, 1, 2, 4};
-  constexpr std::array<double, 2> kCapacityFactors = {1, 1.25};
-  constexpr std::int64_t kTokenStep = 32;
-  constexpr std::int64_t kMinTokens = 64;
-  constexpr std::int64_t kMaxTokens = 4096;
+  static constexpr std::array<std::int64_t, 4> kExpertsPerRank = {0, 1, 2, 4};
+  static constexpr std::array<double, 2> kCapacityFactors = {1, 1.25};
 
   LayerShape shape;
-  shape.model_dim = pick(kModelDims, random);
-  const auto hidden =
-      static_cast<std::int64_t>(static_cast<double>(shape.model_dim) * pick(kHiddenRatios, random));
+  shape.model_dim = pick(range.model_dims, random);
+  const auto hidden = range.hidden_dims.empty()
+                          ? static_cast<std::int64_t>(static_cast<double>(shape.model_dim) *
+                                                      pick(std::span<const double>(kHiddenRatios), random))
+                          : pick(range.hidden_dims, random);
   shape.hidden_dim = (hidden + world - 1) / world * world;  // divides among the ranks of a shared expert
-  shape.num_experts = std::max<std::int64_t>(pick(kExpertsPerRank, random) * world, 1);
+  shape.num_experts =
+      std::max<std::int64_t>(pick(std::span<const std::int64_t>(kExpertsPerRank), random) * world, 1);
   shape.top_k = std::min<std::int64_t>(1 + random.below(2), shape.num_experts);
-  shape.capacity_factor = pick(kCapacityFactors, random);
+  shape.capacity_factor = pick(std::span<const double>(kCapacityFactors), random);
   const double flops = range.min_flops * std::pow(range.max_flops / range.min_flops, random.uniform());
   const double flops_per_token = 4.0 * static_cast<double>(shape.top_k) * shape.capacity_factor *
                                  static_cast<double>(shape.model_dim * shape.hidden_dim);
-  const auto steps = static_cast<std::int64_t>(std::llround(flops / flops_per_token / kTokenStep));
-  shape.num_tokens = std::clamp(steps * kTokenStep, kMinTokens, kMaxTokens);
+  const auto step = static_cast<double>(range.token_step);
+  const auto steps = static_cast<std::int64_t>(std::llround(flops / flops_per_token / step));
+  shape.num_tokens = std::clamp(steps * range.token_step, range.min_tokens, range.max_tokens);
   return shape;
 }
 
@@ -67,6 +67,19 @@ Workload workload_of(const LayerShape& shape, DType dtype, int world) {
       expert_capacity(shape.top_k, shape.capacity_factor, shape.num_tokens, shape.num_experts, 0);
   workload.agree_on_tokens = false;
   return workload;
+}
+
+WorkRange gpu_work_range(int world) {
+  static constexpr std::array<std::int64_t, 5> kDims = {1024, 1536, 2048, 3072, 4096};
+  constexpr double kMinFlops = 1e11;  // a tenth of a millisecond
+  constexpr double kMaxFlops = 2e12;  // of all ranks together
+  return {.min_flops = std::min(kMinFlops, kMaxFlops / world),
+          .max_flops = kMaxFlops / world,
+          .model_dims = kDims,
+          .hidden_dims = kDims,
+          .min_tokens = 4096,
+          .max_tokens = 32768,
+          .token_step = 256};
 }
 
 std::vector<LayerShape> draw_shapes(int count, int world, const WorkRange& range, std::uint64_t seed,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -29,15 +30,25 @@ struct LayerShape {
 /// Of the forward pass, as ranks with equal token counts agree on it.
 [[nodiscard]] Workload workload_of(const LayerShape& shape, DType dtype, int world);
 
-/// Multiplications plus additions of the experts' products in one rank's forward pass, for a draw of shapes.
+/// What shapes are drawn from. The usual one suits the cores of a host.
 struct WorkRange {
+  static constexpr std::array<std::int64_t, 6> kHostModelDims = {64, 96, 128, 192, 256, 384};
+
+  /// Multiplications plus additions of the experts' products in one rank's forward pass.
   double min_flops = 2e7;
   double max_flops = 2e8;
+  std::span<const std::int64_t> model_dims = kHostModelDims;
+  std::span<const std::int64_t> hidden_dims = {};  ///< empty: 1/2, 1, 2 or 4 times the model dimension
+  std::int64_t min_tokens = 64;
+  std::int64_t max_tokens = 4096;
+  std::int64_t token_step = 32;
 };
+/// M and H of 1,024 to 4,096, T of 4,096 to 32,768, for `world` ranks that share a GPU.
+[[nodiscard]] WorkRange gpu_work_range(int world);
 
 /// `count` different shapes that `world` ranks can run: widths, experts and ratios from short lists, tokens
-/// so that the work, uniform on a logarithmic scale, lies in `range` as far as at least 64 and at most 4096
-/// tokens allow. None is one of `taken`. Equal arguments give equal shapes everywhere.
+/// so that the work, uniform on a logarithmic scale, lies in `range` as far as its bounds of tokens allow.
+/// None is one of `taken`. Equal arguments give equal shapes everywhere.
 [[nodiscard]] std::vector<LayerShape> draw_shapes(int count, int world, const WorkRange& range,
                                                   std::uint64_t seed, std::span<const LayerShape> taken = {});
 

@@ -16,6 +16,8 @@ struct GraphPolicy {
   int kept = 32;    ///< most graphs that are kept
 };
 
+inline constexpr GraphPolicy kNoGraphs{.repeats = 0};
+
 /// How often passes were captured, and replayed (the first launch after a capture included).
 struct GraphCounts {
   std::int64_t captured = 0;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "costmodel/plan.h"
 #include "costmodel/schedule.h"
 #include "runtime/layer_shapes.h"
+#include "runtime/measured_operations.h"
 #include "runtime/rank_context.h"
 
 namespace flex {
@@ -19,14 +21,6 @@ struct MeasuredPair {
   Plan plan;
 
   friend bool operator==(const MeasuredPair&, const MeasuredPair&) = default;
-};
-
-/// What one kind of operation took in one pass, each of its operations with nothing beside it.
-struct KindTime {
-  OperationKind kind = OperationKind::kGate;
-  double us = 0;
-
-  friend bool operator==(const KindTime&, const KindTime&) = default;
 };
 
 /// How long one pass of one pair took.
@@ -44,19 +38,26 @@ struct MeasuredPass {
 [[nodiscard]] MeasuredPass measured_pass(const MeasuredPair& pair, Pass pass,
                                          std::span<const double> repeats_us);
 
-/// `count` pairs: all plans of a shape after the other, those of the last one drawn by the seed. Shapes are
-/// drawn as draw_shapes() does.
+/// `count` pairs: all plans of a shape after the other, or `plans_per_shape` of them; where not all are
+/// taken, as for the last shape, they are drawn by the seed. Shapes are drawn as draw_shapes() does.
 [[nodiscard]] std::vector<MeasuredPair> draw_pairs(int count, const Cluster& cluster, DType dtype,
                                                    const WorkRange& range, std::uint64_t seed,
-                                                   std::span<const LayerShape> taken = {});
+                                                   std::span<const LayerShape> taken = {},
+                                                   std::optional<int> plans_per_shape = {});
+
+struct PassMeasurementSettings {
+  DType dtype = DType::kF32;
+  std::uint64_t seed = 1;  ///< of tokens
+  OperationSettings operations;
+};
 
 /// Measures whole passes on the ranks of this host, round after round like ProfileSweep. Collective.
 class PassMeasurement {
  public:
   /// Pairs of one shape share a layer if they follow each other. @throws InputError for a plan that cannot
   /// run.
-  PassMeasurement(std::span<const MeasuredPair> pairs, DType dtype, std::uint64_t seed, RankContext& context,
-                  Stream& stream);
+  PassMeasurement(std::span<const MeasuredPair> pairs, const PassMeasurementSettings& settings,
+                  RankContext& context, Stream& stream);
   ~PassMeasurement();
   PassMeasurement(const PassMeasurement&) = delete;
   PassMeasurement& operator=(const PassMeasurement&) = delete;
@@ -64,6 +65,8 @@ class PassMeasurement {
   void run_round_blocking();
   /// Forward and backward of each pair; equal on all ranks. Needs a round.
   [[nodiscard]] std::vector<MeasuredPass> passes() const;
+  /// Of their operations alone; equal on all ranks. Needs a round.
+  [[nodiscard]] std::vector<CostSample> samples() const;
 
  private:
   struct Impl;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "costmodel/simulation.h"
 
@@ -61,10 +62,20 @@ class Durations {
     return static_cast<double>(ns) * 1e-3 / record_.world;
   }
 
-  /// Ranks [first, world) in steps that do the operation together with `rank`.
+  /// Ranks whose kernels queue behind each other in this operation.
+  [[nodiscard]] int device_share(std::size_t index) const {
+    return operation(index).stream == StreamKind::kHost ? 1 : record_.ranks_per_device;
+  }
+  [[nodiscard]] static std::vector<int> ranks_from(int rank, int size) {
+    std::vector<int> ranks(static_cast<std::size_t>(size));
+    std::iota(ranks.begin(), ranks.end(), rank / size * size);
+    return ranks;
+  }
+
+  /// Ranks that do the operation together with `rank`.
   [[nodiscard]] std::vector<int> members(int rank, std::size_t index) const {
     const OperationGroup group = group_of(operation(index).kind);
-    if (group == OperationGroup::kNone) return {rank};
+    if (group == OperationGroup::kNone) return ranks_from(rank, device_share(index));
     const int size = static_cast<int>(std::max<std::int64_t>(operation(index).size.peers, 1));
     const bool rail = group == OperationGroup::kRail;
     const int stride = rail ? record_.world / size : 1;
@@ -78,6 +89,7 @@ class Durations {
   // after the other on compute and communication, and nothing before the host has issued it.
   void find_ready(int rank) {
     std::array<std::int64_t, kNumStreams> last_end{};     // by stream
+    std::vector<std::int64_t> ends;                       // by operation
     std::array<std::int64_t, kNumStreams> last_passes{};  // the same when the pass began
     std::size_t first = 0;                                // operation of the pass
     for (std::size_t i = 0; i < result_.size(); ++i) {
@@ -90,16 +102,18 @@ class Durations {
       std::int64_t ready = std::max(last_end[index_of(own.stream)], last_end[index_of(StreamKind::kHost)]);
       if (own.stream != StreamKind::kHost) ready = std::max(ready, *std::ranges::max_element(last_passes));
       for (const std::int16_t wait : own.waits_for()) {
-        ready = std::max(ready, record_.at(rank, first + static_cast<std::size_t>(wait)).end_ns);
+        ready = std::max(ready, ends[first + static_cast<std::size_t>(wait)]);
       }
+      const bool seen = times.end_ns != MarkSource::kNotReached;
       // What nothing comes before is ready when it begins.
-      work(rank, i) = {ready == 0 ? times.begin_ns : std::min(ready, times.begin_ns), times.end_ns};
-      last_end[index_of(own.stream)] = times.end_ns;
+      if (seen) ready = ready == 0 ? times.begin_ns : std::min(ready, times.begin_ns);
+      work(rank, i) = {ready, seen ? times.end_ns : ready};
+      ends.push_back(work(rank, i).end);
+      last_end[index_of(own.stream)] = ends.back();
     }
   }
 
   void meet(std::size_t index) {
-    if (group_of(operation(index).kind) == OperationGroup::kNone) return;
     for (int rank = 0; rank < record_.world; ++rank) {
       const std::vector<int> group = members(rank, index);
       if (group.front() != rank) continue;
@@ -136,8 +150,11 @@ class Durations {
 
 }  // namespace
 
-PassRecord gather_record(std::span<const RecordedOperation> recorded, RankContext& context) {
-  PassRecord record{.world = context.size(), .operations = {recorded.begin(), recorded.end()}};
+PassRecord gather_record(std::span<const RecordedOperation> recorded, RankContext& context,
+                         int ranks_per_device) {
+  PassRecord record{.world = context.size(),
+                    .ranks_per_device = ranks_per_device,
+                    .operations = {recorded.begin(), recorded.end()}};
   std::vector<std::int64_t> mine;
   mine.reserve(2 * recorded.size());
   for (const RecordedOperation& operation : recorded) {

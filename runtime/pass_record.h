@@ -16,6 +16,9 @@ struct PassRecord {
     std::int64_t end_ns = 0;
   };
   int world = 1;
+  /// Consecutive ranks that share a device. Kernels of one queue behind those of another, so that what
+  /// compute takes is a matter of all of them.
+  int ranks_per_device = 1;
   std::vector<RecordedOperation> operations;  ///< in issue order; their times are one rank's
   std::vector<Times> times;                   ///< (W, operations), on the steady clock that the ranks share
 
@@ -24,8 +27,10 @@ struct PassRecord {
   }
 };
 
-/// Collective, for ranks of one host that ran the same schedules.
-[[nodiscard]] PassRecord gather_record(std::span<const RecordedOperation> recorded, RankContext& context);
+/// Collective, for ranks of one host that ran the same schedules. What a source did not see
+/// (MarkSource::kNotReached) has been done when it was ready.
+[[nodiscard]] PassRecord gather_record(std::span<const RecordedOperation> recorded, RankContext& context,
+                                       int ranks_per_device = 1);
 
 /// What one operation took, and how much of it ran beside work of the same rank on the other stream.
 struct OperationDuration {
@@ -36,7 +41,8 @@ struct OperationDuration {
 /// By operation, as OperationCost counts durations: an operation is ready when its stream has come to it and
 /// all that it waits for is done, so that what it takes to start belongs to it. Waiting for peers is no part
 /// of a duration, nor does it count as work beside the other stream. The mean over ranks; a collective ends
-/// for all members of a group when the last of them ends.
+/// for all members of a group when the last of them ends. So does compute of ranks that share a device: from
+/// when the last of them is ready, until the last is done; then durations of a chain add up to its length.
 [[nodiscard]] std::vector<OperationDuration> durations_of(const PassRecord& record);
 
 }  // namespace flex

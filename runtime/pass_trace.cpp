@@ -24,19 +24,22 @@ Simulation simulate_all_ranks(const MeasuredPair& pair, DType dtype, const Clust
   return simulate(sequence.passes(), costs, {.fold = false});
 }
 
-std::vector<Span> measure(const MeasuredPair& pair, DType dtype, const Topology& topology) {
+std::vector<Span> measure(const MeasuredPair& pair, const TraceSettings& settings, const Topology& topology) {
   constexpr auto kDeadline = std::chrono::minutes(1);
   constexpr int kWarmUp = 5;
   std::vector<std::vector<Span>> by_rank(static_cast<std::size_t>(topology.world));
   run_ranks(topology, kDeadline, [&](Communicator& world) {
-    bind_this_thread(world.rank());
-    RankContext context(world, Device::cpu());
+    if (settings.device.is_cpu()) bind_this_thread(world.rank());
+    RankContext context(world, settings.device);
     Stream stream(context.device());
-    TimedLayer layer(pair.shape, dtype, 1, context, stream);
+    TimedLayer layer(pair.shape, settings.dtype, 1, context, stream, settings.clock);
+    layer.set_graph_policy(kNoGraphs);
     const PlanPair plans{pair.plan, pair.plan};
     for (int i = 0; i < kWarmUp; ++i) static_cast<void>(layer.time_blocking(plans));
-    static_cast<void>(layer.record_blocking(plans, PassOrder::kAsPlanned));
-    by_rank[static_cast<std::size_t>(world.rank())] = layer.recorder().spans(0);
+    static_cast<void>(layer.trace_blocking(plans));
+    std::vector<Span>& spans = by_rank[static_cast<std::size_t>(world.rank())];
+    spans = layer.recorder().spans(0);
+    for (Span& detail : layer.recorder().details(0)) spans.push_back(std::move(detail));
   });
   std::vector<Span> all;
   for (const std::vector<Span>& spans : by_rank) all.insert(all.end(), spans.begin(), spans.end());
@@ -58,10 +61,10 @@ std::vector<Span> side_by_side(const Simulation& simulation, std::span<const Spa
   return spans;
 }
 
-std::vector<Span> trace_on_this_host(const MeasuredPair& pair, DType dtype, const Cluster& cluster,
-                                     const OperationCosts& costs) {
-  return side_by_side(simulate_all_ranks(pair, dtype, cluster, costs),
-                      measure(pair, dtype, cluster.topology()));
+std::vector<Span> trace_on_this_host(const MeasuredPair& pair, const TraceSettings& settings,
+                                     const Cluster& cluster, const OperationCosts& costs) {
+  return side_by_side(simulate_all_ranks(pair, settings.dtype, cluster, costs),
+                      measure(pair, settings, cluster.topology()));
 }
 
 }  // namespace flex

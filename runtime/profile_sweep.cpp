@@ -2,73 +2,26 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <map>
-#include <numeric>
 #include <utility>
 
 #include "base/philox.h"
 #include "base/require.h"
-#include "costmodel/accuracy.h"
 #include "costmodel/plan_space.h"
 #include "profiler/mark_source.h"
-#include "runtime/pass_record.h"
+#include "runtime/measured_operations.h"
 #include "runtime/timed_layer.h"
 
 namespace flex {
 namespace {
 
-/// What the rounds said of one operation of one case; one value for each round.
-struct OperationRounds {
-  CostSample sample;  // without its duration
-  StreamKind stream = StreamKind::kCompute;
-  std::vector<double> alone_us;
-  std::vector<double> planned_us;
-  std::vector<double> overlap_us;  // of planned_us
-};
-
 /// One plan of one shape.
 struct Case {
   TimedLayer* layer = nullptr;
   MeasuredPair pair;
-  std::vector<OperationRounds> operations;
-  std::array<std::vector<double>, 2> passes_us;  // by pass, one value for each round
+  MeasuredOperations operations;
+  std::array<std::vector<double>, 2> passes_us{};  // by pass, one value for each round
 
   [[nodiscard]] PlanPair plans() const { return {pair.plan, pair.plan}; }
-};
-
-/// Samples of equal sizes together.
-class Pool {
- public:
-  void add(const CostSample& sample, double us, double beside_us = 0) {
-    Entry& entry = entries_[to_json_line(sample)];
-    entry.sample = sample;
-    entry.us.push_back(us);
-    entry.beside_us += beside_us;
-  }
-  [[nodiscard]] std::vector<CostSample> samples() const {
-    std::vector<CostSample> samples;
-    for (const auto& [line, entry] : entries_) {
-      const auto count = static_cast<double>(entry.us.size());
-      const bool alone = entry.sample.beside == Beside::kNothing;
-      // Beside other work some are held up for long and most are not: the mean keeps what they lose together.
-      const double us =
-          alone ? median(entry.us) : std::accumulate(entry.us.begin(), entry.us.end(), 0.0) / count;
-      CostSample& sample = samples.emplace_back(entry.sample);
-      sample.duration_ns = std::llround(us * 1e3);
-      sample.beside_ns =
-          std::min<std::int64_t>(std::llround(entry.beside_us / count * 1e3), sample.duration_ns);
-    }
-    return samples;
-  }
-
- private:
-  struct Entry {
-    CostSample sample;
-    std::vector<double> us;
-    double beside_us = 0;
-  };
-  std::map<std::string, Entry> entries_;
 };
 
 }  // namespace
@@ -79,8 +32,6 @@ struct ProfileSweep::Impl {
 
   void add_shape(const LayerShape& shape);
   static void time(Case& the_case);
-  void record(Case& the_case, PassOrder order);
-  void list_operations(Case& the_case, const PassRecord& record) const;
 
   ProfileSettings settings;
   RankContext& context;
@@ -91,8 +42,9 @@ struct ProfileSweep::Impl {
 
 void ProfileSweep::Impl::add_shape(const LayerShape& shape) {
   const auto index = static_cast<std::uint64_t>(layers.size());
-  layers.push_back(
-      std::make_unique<TimedLayer>(shape, settings.dtype, settings.seed + index, context, stream));
+  layers.push_back(std::make_unique<TimedLayer>(shape, settings.dtype, settings.seed + index, context, stream,
+                                                settings.operations.clock));
+  layers.back()->set_graph_policy(kNoGraphs);
   std::vector<Plan> plans =
       PlanSpace(workload_of(shape, settings.dtype, context.size()), context.cluster()).plans();
   PhiloxStream random(settings.seed, index);
@@ -100,18 +52,9 @@ void ProfileSweep::Impl::add_shape(const LayerShape& shape) {
   for (std::size_t i = 0; i < count; ++i) {
     const auto left = static_cast<std::int64_t>(plans.size() - i);
     if (i > 0) std::swap(plans[i], plans[i + static_cast<std::size_t>(random.below(left))]);
-    cases.push_back({.layer = layers.back().get(), .pair = {shape, plans[i]}});
-  }
-}
-
-void ProfileSweep::Impl::list_operations(Case& the_case, const PassRecord& record) const {
-  for (const RecordedOperation& recorded : record.operations) {
-    const Schedule& schedule = the_case.layer->schedule(recorded.pass);
-    CostSample sample = sample_of(schedule, recorded.operation, 0, context.cluster().ranks_per_node);
-    sample.algorithm = AllToAllAlgorithm::kLinear;  // of no matter to what runs alone, so alike for all plans
-    sample.device = settings.device;
-    sample.source = settings.source;
-    the_case.operations.push_back({.sample = std::move(sample), .stream = recorded.operation.stream});
+    cases.push_back({.layer = layers.back().get(),
+                     .pair = {shape, plans[i]},
+                     .operations = {*layers.back(), {plans[i], plans[i]}, context, settings.operations}});
   }
 }
 
@@ -119,21 +62,6 @@ void ProfileSweep::Impl::time(Case& the_case) {
   const PassTimes times = the_case.layer->time_slowest_blocking(the_case.plans());
   for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
     the_case.passes_us[static_cast<std::size_t>(pass)].push_back(times.us(pass));
-  }
-}
-
-void ProfileSweep::Impl::record(Case& the_case, PassOrder order) {
-  const PassRecord record = gather_record(the_case.layer->record_blocking(the_case.plans(), order), context);
-  if (the_case.operations.empty()) list_operations(the_case, record);
-  const std::vector<OperationDuration> durations = durations_of(record);
-  for (std::size_t i = 0; i < durations.size(); ++i) {
-    OperationRounds& rounds = the_case.operations[i];
-    if (order == PassOrder::kOneByOne) {
-      rounds.alone_us.push_back(durations[i].us);
-    } else {
-      rounds.planned_us.push_back(durations[i].us);
-      rounds.overlap_us.push_back(durations[i].overlap_us);
-    }
   }
 }
 
@@ -152,26 +80,14 @@ void ProfileSweep::run_round_blocking() {
     // Caches and memory are another case's until it has run once.
     static_cast<void>(the_case.layer->time_blocking(the_case.plans()));
     Impl::time(the_case);
-    impl_->record(the_case, PassOrder::kOneByOne);
-    impl_->record(the_case, PassOrder::kAsPlanned);
+    the_case.operations.measure_alone_blocking();
+    the_case.operations.measure_planned_blocking();
   }
 }
 
 std::vector<CostSample> ProfileSweep::samples() const {
-  constexpr double kLeastOverlap = 0.1;  // below it the error of the whole duration is all that is seen
-  Pool pool;
-  for (const Case& the_case : impl_->cases) {
-    for (const OperationRounds& rounds : the_case.operations) {
-      pool.add(rounds.sample, median(rounds.alone_us));
-      const double planned_us = median(rounds.planned_us);
-      const double overlap_us = median(rounds.overlap_us);
-      if (overlap_us <= kLeastOverlap * planned_us) continue;
-      CostSample sample = rounds.sample;
-      sample.beside = rounds.stream == StreamKind::kCompute ? Beside::kCommunication : Beside::kCompute;
-      sample.algorithm = the_case.pair.plan.all_to_all;
-      pool.add(sample, planned_us, overlap_us);
-    }
-  }
+  SamplePool pool;
+  for (const Case& the_case : impl_->cases) the_case.operations.add_samples_to(pool);
   return pool.samples();
 }
 

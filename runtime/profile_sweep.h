@@ -9,6 +9,7 @@
 
 #include "costmodel/cost_sample.h"
 #include "runtime/layer_shapes.h"
+#include "runtime/measured_operations.h"
 #include "runtime/pass_measurement.h"
 #include "runtime/rank_context.h"
 
@@ -25,13 +26,13 @@ struct ProfileSettings {
   std::uint64_t seed = 1;   ///< of plans and tokens
   double budget_s = 20;
   int min_rounds = 3;  ///< these are run in any case
-  std::string device;  ///< of the samples
-  std::string source;
+  OperationSettings operations;
 };
 
 /// Measures what operations take on the ranks of this host, in the passes of real layers: one after the other
 /// for their durations with nothing beside them, and as planned for those beside the other stream and for
-/// those of whole passes.
+/// those of whole passes. Passes are not replayed as graphs: a graph's operations are no longer queued one by
+/// one, which the cost model is of.
 ///
 /// It goes round all shapes and plans again and again, so that a host that is slower for a while is slower
 /// for all of them. Collective: all ranks make the same calls. Which plans are run depends on the seed alone.

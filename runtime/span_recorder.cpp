@@ -1,6 +1,7 @@
 #include "runtime/span_recorder.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "runtime/operation_range_name.h"
@@ -38,7 +39,9 @@ void SpanRecorder::before(const Schedule& schedule, std::size_t index, Stream& s
                      .pass = pass_,
                      .index = static_cast<std::int32_t>(index),
                      .iteration = iteration_,
-                     .layer = layer_});
+                     .layer = layer_,
+                     .begin_ns = MarkSource::kNotReached,
+                     .end_ns = MarkSource::kNotReached});
   nvtx_.emplace(operation_range_name(operation, schedule.plan, layer_));
   source_->begin({.iteration = std::max<std::int64_t>(iteration_, 0),
                   .layer = layer_,
@@ -53,15 +56,20 @@ void SpanRecorder::after(const Schedule& schedule, std::size_t index, Stream& st
   nvtx_.reset();
 }
 
-std::span<const RecordedOperation> SpanRecorder::recorded() {
+std::span<const RecordedOperation> SpanRecorder::issued() {
   const std::span<const TimeRange> ranges = source_->ranges_blocking();
-  recorded_.clear();
   for (std::size_t i = 0; i < ranges.size(); ++i) {
-    if (ranges[i].end_ns == MarkSource::kNotReached) continue;
-    recorded_.push_back(issued_[i]);
-    recorded_.back().begin_ns = ranges[i].begin_ns;
-    recorded_.back().end_ns = ranges[i].end_ns;
+    issued_[i].begin_ns = ranges[i].begin_ns;
+    issued_[i].end_ns = ranges[i].end_ns;
   }
+  return issued_;
+}
+
+std::span<const RecordedOperation> SpanRecorder::recorded() {
+  recorded_.clear();
+  std::ranges::copy_if(issued(), std::back_inserter(recorded_), [](const RecordedOperation& operation) {
+    return operation.end_ns != MarkSource::kNotReached;
+  });
   return recorded_;
 }
 

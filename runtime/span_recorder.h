@@ -48,7 +48,10 @@ class SpanRecorder final : public ExecutionObserver {
   /// What ran since the start, in the order in which it was issued. The streams must have been synchronized;
   /// what a failed stream did not run, or the source did not see, is left out. Valid until the next start.
   [[nodiscard]] std::span<const RecordedOperation> recorded();
-  /// The same as a timeline, with `origin_ns` of the host's steady clock as its zero.
+  /// The same with what the source did not see, whose times are MarkSource::kNotReached: equal lists for
+  /// equal schedules.
+  [[nodiscard]] std::span<const RecordedOperation> issued();
+  /// recorded() as a timeline, with `origin_ns` of the host's steady clock as its zero.
   [[nodiscard]] std::vector<Span> spans(std::int64_t origin_ns, std::string_view process_group = "measured");
   /// What the source saw finer than that, e.g. each kernel, on the same clock. After recorded() or spans().
   [[nodiscard]] std::vector<Span> details(std::int64_t origin_ns,
@@ -62,8 +65,8 @@ class SpanRecorder final : public ExecutionObserver {
   std::int64_t iteration_ = -1;
   std::int32_t layer_ = -1;
   std::int32_t pass_ = -1;
-  std::optional<NvtxRange> nvtx_;          // of the operation that is being queued
-  std::vector<RecordedOperation> issued_;  // without times
+  std::optional<NvtxRange> nvtx_;  // of the operation that is being queued
+  std::vector<RecordedOperation> issued_;
   std::vector<RecordedOperation> recorded_;
 };
 

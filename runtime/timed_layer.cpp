@@ -1,8 +1,10 @@
 #include "runtime/timed_layer.h"
 
+#include <algorithm>
 #include <array>
 
 #include "base/require.h"
+#include "kernels/hold_stream.h"
 #include "runtime/max_over_ranks.h"
 #include "runtime/random_tensor.h"
 
@@ -36,7 +38,7 @@ void follow_one_by_one(Schedule& schedule) {
 }  // namespace
 
 TimedLayer::TimedLayer(const LayerShape& shape, const MoeConfig& config, std::uint64_t seed,
-                       RankContext& context, Stream& stream)
+                       RankContext& context, Stream& stream, RangeClock clock)
     : shape_(checked(shape, config)),
       context_(context),
       x_(random_tokens(shape, config.dtype, seed, 0, context)),
@@ -45,13 +47,17 @@ TimedLayer::TimedLayer(const LayerShape& shape, const MoeConfig& config, std::ui
       dx_(config.dtype, x_.shape(), context.device()),
       stream_(stream),
       marks_(make_mark_source(context.device())),
-      recorder_(context.device(), context.rank()),
+      recorder_(make_range_source(context.device(), clock, context.rank(), context.rank()), context.rank()),
       arrivals_(static_cast<std::size_t>(context.size())),
       layer_(config, context) {}
 
+TimedLayer::TimedLayer(const LayerShape& shape, const MoeConfig& config, std::uint64_t seed,
+                       RankContext& context, Stream& stream)
+    : TimedLayer(shape, config, seed, context, stream, RangeClock::kMarks) {}
+
 TimedLayer::TimedLayer(const LayerShape& shape, DType dtype, std::uint64_t seed, RankContext& context,
-                       Stream& stream)
-    : TimedLayer(shape, config_of(shape, dtype), seed, context, stream) {}
+                       Stream& stream, RangeClock clock)
+    : TimedLayer(shape, config_of(shape, dtype), seed, context, stream, clock) {}
 
 TimedLayer::~TimedLayer() { context_.executor().set_observer(nullptr); }
 
@@ -60,7 +66,7 @@ void TimedLayer::wait_for_all() {
   context_.control().gather_host_blocking({&here, 1}, arrivals_);
 }
 
-void TimedLayer::run(const PlanPair& plans, MarkSource* marks) {
+void TimedLayer::run(const PlanPair& plans, MarkSource* marks, double hold_us) {
   constexpr double kLossGradient = 0.01;
   const ForwardCall call{.top_k = shape_.top_k,
                          .capacity_factor = shape_.capacity_factor,
@@ -68,11 +74,15 @@ void TimedLayer::run(const PlanPair& plans, MarkSource* marks) {
                          .training = true,
                          .equal_tokens = true};
   wait_for_all();
+  if (hold_us > 0) hold_stream(stream_, hold_us);
+  issue_clock_.start();
+  const std::int64_t begin_ns = steady_now_ns();
   if (marks != nullptr) marks->mark(stream_);
   max_over_mean_ = layer_.forward(x_, y_, call, stream_).max_over_mean;
   if (marks != nullptr) marks->mark(stream_);
   layer_.backward(dy_, dx_, kLossGradient, stream_);
   if (marks != nullptr) marks->mark(stream_);
+  queueing_us_ = static_cast<double>(steady_now_ns() - begin_ns) * 1e-3;
   stream_.synchronize_blocking();
 }
 
@@ -91,13 +101,36 @@ PassTimes TimedLayer::time_slowest_blocking(const PlanPair& plans) {
 }
 
 std::span<const RecordedOperation> TimedLayer::record_blocking(const PlanPair& plans, PassOrder order) {
+  return record(plans, order, context_.device().is_cuda() ? hold_us() : 0);
+}
+
+std::span<const RecordedOperation> TimedLayer::trace_blocking(const PlanPair& plans) {
+  return record(plans, PassOrder::kAsPlanned, 0);
+}
+
+std::span<const RecordedOperation> TimedLayer::record(const PlanPair& plans, PassOrder order,
+                                                      double hold_us) {
   recorder_.start_blocking(stream_);
   if (order == PassOrder::kOneByOne) layer_.set_probe({.filter = follow_one_by_one});
   context_.executor().set_observer(&recorder_);
-  run(plans, nullptr);
+  run(plans, nullptr, hold_us);
   context_.executor().set_observer(nullptr);
   layer_.set_probe({});
-  return recorder_.recorded();
+  return recorder_.issued();
+}
+
+std::span<const std::int64_t> TimedLayer::issue_blocking(const PlanPair& plans) {
+  context_.executor().set_observer(&issue_clock_);
+  run(plans, nullptr);
+  context_.executor().set_observer(nullptr);
+  return issue_clock_.issue_ns();
+}
+
+double TimedLayer::hold_us() const {
+  constexpr double kRecording = 2;      // queueing takes longer with CUPTI's callbacks around each call
+  constexpr double kSwitchingOn = 500;  // and its first calls take longest
+  constexpr double kMost = 50'000;
+  return std::min(kRecording * queueing_us_ + kSwitchingOn, kMost);
 }
 
 const Schedule& TimedLayer::schedule(std::int32_t pass) const {

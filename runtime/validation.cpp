@@ -10,13 +10,14 @@
 
 #include "base/require.h"
 #include "costmodel/accuracy.h"
-#include "costmodel/critical_path.h"
+#include "costmodel/calibration_fit.h"
+#include "costmodel/error_band.h"
 #include "costmodel/pass_calibration.h"
-#include "costmodel/pass_sequence.h"
+#include "costmodel/pass_predictor.h"
 #include "runtime/bind_thread.h"
+#include "runtime/environment.h"
 #include "runtime/launch.h"
 #include "runtime/local_cluster.h"
-#include "runtime/processor_name.h"
 
 namespace flex {
 namespace {
@@ -42,11 +43,9 @@ class Predictor {
       : dtype_(recording.dtype), cluster_(cluster), costs_(costs) {}
 
   PassPrediction predict(const MeasuredPass& measured) {
-    sequence_.build(stack_of(measured, dtype_, cluster_));
-    const Simulation& simulation = simulator_.run(sequence_.passes(), costs_);
-    find_critical_path_into(path_, simulation);
-    add_kinds(measured, simulation);
-    return {.measured = measured, .predicted_us = simulation.total_us, .band_us = path_.error_us};
+    const PassTime time = predictor_.predict(stack_of(measured, dtype_, cluster_), costs_);
+    add_kinds(measured, predictor_.alone());
+    return {.measured = measured, .predicted_us = time.total_us, .band_us = time.error_us};
   }
 
   [[nodiscard]] std::vector<KindError> kinds() const {
@@ -84,9 +83,7 @@ class Predictor {
   DType dtype_;
   const Cluster& cluster_;
   const OperationCosts& costs_;
-  PassSequence sequence_;
-  Simulator simulator_;
-  CriticalPath path_;
+  PassPredictor predictor_;
   std::array<KindTimes, kNumOperationKinds> kinds_;
 };
 
@@ -120,12 +117,19 @@ double mean(std::span<const double> values) {
              : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-double median_error_of(std::span<const PassPrediction> predictions, std::optional<Pass> pass = {}) {
+std::vector<double> errors_of(std::span<const PassPrediction> predictions, std::optional<Pass> pass = {}) {
   std::vector<double> errors;
   for (const PassPrediction& prediction : predictions) {
     if (!pass || prediction.measured.pass == *pass) errors.push_back(prediction.relative_error());
   }
-  return errors.empty() ? 0 : median(errors);
+  return errors;
+}
+
+double median_or_none(std::span<const double> errors) { return errors.empty() ? 0 : median(errors); }
+
+/// Makes the context of a GPU, so that no rank's deadline pays for it. Nothing on a CPU.
+void wake(Device device) {
+  if (device.is_cuda()) Stream(device).synchronize_blocking();
 }
 
 }  // namespace
@@ -135,16 +139,19 @@ double PassPrediction::relative_error() const {
 }
 
 Cluster cluster_of(const ValidationRecording& recording) {
-  return local_cluster({recording.world, recording.ranks_per_node}, Device::cpu(), recording.host_cores);
+  const Device device = recording.is_gpu ? Device::cuda(0) : Device::cpu();
+  return local_cluster({recording.world, recording.ranks_per_node}, device, recording.host_cores);
 }
 
-CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster) {
+CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster, bool with_table) {
   std::vector<PassSample> passes;
   for (const MeasuredPass& measured : recording.calibration_passes) {
     passes.push_back({stack_of(measured, recording.dtype, cluster), measured.median_us});
   }
   const CostParameters start = default_calibration(cluster).parameters;
-  return {cluster, calibrate_with_passes(cluster, recording.samples, passes, start).parameters};
+  const CostParameters fitted = calibrate_with_passes(cluster, recording.samples, passes, start).parameters;
+  if (!with_table) return {cluster, fitted};
+  return {cluster, fitted, CostTable(recording.samples, OperationRoofline(cluster, fitted))};
 }
 
 ValidationRecording record_validation(const ValidationSettings& settings, const BudgetProgress& progress) {
@@ -153,27 +160,36 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
           settings.world, settings.num_calibration_shapes);
   constexpr auto kDeadline = std::chrono::minutes(2);
   const Topology topology{settings.world, settings.world};
-  ValidationRecording recording{.device = processor_name(),
+  const bool on_gpu = settings.device.is_cuda();
+  wake(settings.device);
+  ValidationRecording recording{.device = device_name(settings.device),
+                                .is_gpu = on_gpu,
                                 .host_cores = static_cast<int>(std::thread::hardware_concurrency()),
                                 .world = settings.world,
                                 .ranks_per_node = settings.world,
                                 .dtype = settings.dtype,
                                 .seed = settings.seed};
+  const OperationSettings operations{.device = recording.device,
+                                     .source = "validation",
+                                     .clock = settings.clock,
+                                     .ranks_per_device = on_gpu ? settings.world : 1};
   const ProfileSettings profile{
       .shapes = draw_shapes(settings.num_calibration_shapes, settings.world, settings.range, settings.seed),
       .dtype = settings.dtype,
       .plans_per_shape = settings.plans_per_calibration_shape,
       .seed = settings.seed,
-      .device = recording.device,
-      .source = "validation"};
-  const std::vector<MeasuredPair> pairs = draw_pairs(settings.num_pairs, cluster_of(topology), settings.dtype,
-                                                     settings.range, settings.seed + 1, profile.shapes);
+      .operations = operations};
+  const std::vector<MeasuredPair> pairs =
+      draw_pairs(settings.num_pairs, cluster_of(topology), settings.dtype, settings.range, settings.seed + 1,
+                 profile.shapes, settings.plans_per_shape);
   run_ranks(topology, kDeadline, [&](Communicator& world) {
-    bind_this_thread(world.rank());
-    RankContext context(world, Device::cpu());
+    if (!on_gpu) bind_this_thread(world.rank());
+    RankContext context(world, settings.device);
     Stream stream(context.device());
     ProfileSweep sweep(profile, context, stream);
-    PassMeasurement measurement(pairs, settings.dtype, settings.seed + 1, context, stream);
+    PassMeasurement measurement(
+        pairs, {.dtype = settings.dtype, .seed = settings.seed + 1, .operations = operations}, context,
+        stream);
     const int rounds = run_rounds(
         settings.budget_s, settings.min_rounds, context,
         [&] {
@@ -186,8 +202,40 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
     recording.samples = sweep.samples();
     recording.calibration_passes = sweep.passes();
     recording.passes = measurement.passes();
+    recording.held_out = measurement.samples();
   });
   return recording;
+}
+
+OperationReport compare_operations(const ValidationRecording& recording, const CostModel& costs) {
+  std::array<KindTimes, kNumOperationKinds> kinds;
+  std::vector<double> compute_errors;
+  double total_us = 0;
+  for (const CostSample& sample : recording.held_out) {
+    if (!is_usable_alone(sample)) continue;
+    const double measured_us = static_cast<double>(sample.duration_ns) / 1e3;
+    const double error = relative_error(costs.cost_of(work_of(sample)).duration_us, measured_us);
+    KindTimes& mine = kinds[static_cast<std::size_t>(sample.kind)];
+    mine.errors.push_back(error);
+    mine.measured_us += measured_us;
+    total_us += measured_us;
+    if (!is_communication(sample.kind)) compute_errors.push_back(error);
+  }
+  OperationReport report{.num_compute = static_cast<int>(compute_errors.size()),
+                         .compute_mean_error = mean(compute_errors),
+                         .compute_median_error = median_or_none(compute_errors)};
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
+    const KindTimes& mine = kinds[kind];
+    if (mine.errors.empty()) continue;
+    report.kinds.push_back({.kind = static_cast<OperationKind>(kind),
+                            .num_samples = static_cast<int>(mine.errors.size()),
+                            .mean_error = mean(mine.errors),
+                            .median_error = median(mine.errors),
+                            .p95_error = quantile(mine.errors, 0.95),
+                            .share = mine.measured_us / total_us});
+  }
+  std::ranges::stable_sort(report.kinds, std::ranges::greater(), &OperationError::share);
+  return report;
 }
 
 ValidationReport compare_with_execution(const ValidationRecording& recording, const Cluster& cluster,
@@ -202,9 +250,10 @@ ValidationReport compare_with_execution(const ValidationRecording& recording, co
   }
   report.orders = orders_of(report.passes);
   report.kinds = predictor.kinds();
-  report.median_error = median_error_of(report.passes);
-  report.forward_error = median_error_of(report.passes, Pass::kForward);
-  report.backward_error = median_error_of(report.passes, Pass::kBackward);
+  report.mean_error = mean(errors_of(report.passes));
+  report.median_error = median_or_none(errors_of(report.passes));
+  report.forward_error = median_or_none(errors_of(report.passes, Pass::kForward));
+  report.backward_error = median_or_none(errors_of(report.passes, Pass::kBackward));
   std::vector<double> taus;
   std::vector<double> regrets;
   for (const ShapeOrder& order : report.orders) {
@@ -218,12 +267,21 @@ ValidationReport compare_with_execution(const ValidationRecording& recording, co
   return report;
 }
 
-ValidationRun validate_prediction(const ValidationSettings& settings, const BudgetProgress& progress) {
-  ValidationRecording recording = record_validation(settings, progress);
+ValidationRun evaluate_validation(ValidationRecording recording, bool with_table) {
   const Cluster cluster = cluster_of(recording);
-  const CostModel costs = calibrated_costs(recording, cluster);
+  const CostModel costs = calibrated_costs(recording, cluster, with_table);
   ValidationReport report = compare_with_execution(recording, cluster, costs);
-  return {.recording = std::move(recording), .cluster = cluster, .costs = costs, .report = std::move(report)};
+  OperationReport operations = compare_operations(recording, costs);
+  return {.recording = std::move(recording),
+          .cluster = cluster,
+          .costs = costs,
+          .report = std::move(report),
+          .operations = std::move(operations)};
+}
+
+ValidationRun validate_prediction(const ValidationSettings& settings, const BudgetProgress& progress,
+                                  bool with_table) {
+  return evaluate_validation(record_validation(settings, progress), with_table);
 }
 
 }  // namespace flex

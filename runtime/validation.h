@@ -14,15 +14,18 @@
 
 namespace flex {
 
-/// Prediction against execution on this host, with in-process ranks on its processor.
+/// Prediction against execution on this host, with in-process ranks on its processor or on one GPU.
 struct ValidationSettings {
+  Device device = Device::cpu();
   int world = 2;
-  int num_pairs = 60;  ///< of a shape and a plan, none of which was used in the calibration
+  int num_pairs = 60;                  ///< of a shape and a plan, none of which was used in the calibration
+  std::optional<int> plans_per_shape;  ///< of those; nothing: all plans of a layer, but for the last
   /// Layers err each in its own way: many shapes with a few plans say more than many plans of a few shapes.
   int num_calibration_shapes = 12;
   int plans_per_calibration_shape = 5;
   DType dtype = DType::kF32;
-  WorkRange range;
+  WorkRange range;                        ///< gpu_work_range() is for a GPU
+  RangeClock clock = RangeClock::kMarks;  ///< of operations
   std::uint64_t seed = 1;
   double budget_s = 90;  ///< of measuring, calibration and passes in turns
   int min_rounds = 5;
@@ -51,7 +54,7 @@ struct ShapeOrder {
   double regret = 0;          ///< of the plan that the model takes for the best
 };
 
-/// How well one kind of operation is predicted, alone.
+/// How well the time of one kind of operation in a pass is predicted, alone.
 struct KindError {
   OperationKind kind = OperationKind::kGate;
   int num_passes = 0;
@@ -59,11 +62,31 @@ struct KindError {
   double share = 0;         ///< of the time of all operations alone
 };
 
+/// How well single operations are predicted that the model has not seen, measured alone.
+struct OperationError {
+  OperationKind kind = OperationKind::kGate;
+  int num_samples = 0;
+  double mean_error = 0;
+  double median_error = 0;
+  double p95_error = 0;
+  double share = 0;  ///< of the time of all samples, each counted once
+};
+struct OperationReport {
+  std::vector<OperationError> kinds;  ///< by share, largest first
+  int num_compute = 0;                ///< samples of compute operations
+  double compute_mean_error = 0;      ///< over these; they count alike
+  double compute_median_error = 0;
+};
+/// Pure. Empty for a recording without held-out operations. @throws InputError like CostModel::cost_of().
+[[nodiscard]] OperationReport compare_operations(const ValidationRecording& recording,
+                                                 const CostModel& costs);
+
 struct ValidationReport {
   std::vector<PassPrediction> passes;
   std::vector<ShapeOrder> orders;
   std::vector<KindError> kinds;  ///< by share, largest first
-  double median_error = 0;       ///< of a pass, forward and backward together
+  double mean_error = 0;         ///< of a pass, forward and backward together
+  double median_error = 0;
   double forward_error = 0;
   double backward_error = 0;
   double mean_tau = 0;     ///< over the orders that have one
@@ -77,14 +100,15 @@ struct ValidationReport {
 [[nodiscard]] ValidationReport compare_with_execution(const ValidationRecording& recording,
                                                       const Cluster& cluster, const OperationCosts& costs);
 
-/// The ranks of a recording as a described cluster: one processor that all of them share.
+/// The ranks of a recording as a described cluster: one processor, or one GPU, that all of them share.
 [[nodiscard]] Cluster cluster_of(const ValidationRecording& recording);
 
 /// The model that the samples and calibration passes of a recording give: see calibrate_with_passes().
-/// Without a table of them: between sizes that were measured it follows the noise of single samples, by which
-/// plans that are close come in another order.
+/// `with_table`: and a table of the samples. On a host between sizes that were measured it follows the noise
+/// of single samples, by which plans that are close come in another order.
 /// @throws InputError like calibrate().
-[[nodiscard]] CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster);
+[[nodiscard]] CostModel calibrated_costs(const ValidationRecording& recording, const Cluster& cluster,
+                                         bool with_table = false);
 
 /// All of a validation: what was measured, the model that its samples gave, and what that is worth.
 struct ValidationRun {
@@ -92,10 +116,14 @@ struct ValidationRun {
   Cluster cluster;
   CostModel costs;
   ValidationReport report;
+  OperationReport operations;
 };
+
+/// Calibrates, and compares with what was held out. Pure. @throws InputError like its parts.
+[[nodiscard]] ValidationRun evaluate_validation(ValidationRecording recording, bool with_table = false);
 
 /// Records on this host, calibrates, compares.
 [[nodiscard]] ValidationRun validate_prediction(const ValidationSettings& settings,
-                                                const BudgetProgress& progress = {});
+                                                const BudgetProgress& progress = {}, bool with_table = false);
 
 }  // namespace flex

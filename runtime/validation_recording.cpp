@@ -62,6 +62,12 @@ std::string lines_of(std::span<const MeasuredPass> passes) {
   return lines_of(values);
 }
 
+std::string lines_of(std::span<const CostSample> samples) {
+  std::vector<ordered_json> values;
+  std::ranges::transform(samples, std::back_inserter(values), short_sample);
+  return lines_of(values);
+}
+
 LayerShape shape_from(JsonObject json) {
   const JsonRange positive = JsonRange::at_least(1);
   const LayerShape shape{.num_tokens = json.required<std::int64_t>("tokens", positive),
@@ -108,21 +114,22 @@ std::vector<MeasuredPass> passes_from(std::vector<JsonObject> list) {
   return passes;
 }
 
-std::vector<CostSample> samples_from(JsonObject& json, const ValidationRecording& recording) {
+std::vector<CostSample> samples_from(JsonObject& json, const char* key,
+                                     const ValidationRecording& recording) {
   const nlohmann::json common = {{"dtype", name(recording.dtype)},
                                  {"world", recording.world},
                                  {"ranks_per_node", recording.ranks_per_node},
                                  {"device", recording.device},
                                  {"source", kSource}};
-  const nlohmann::json& samples = json.raw("samples");
-  if (!samples.is_array()) json.reject("samples", "is no list");
+  const nlohmann::json& samples = json.raw(key);
+  if (!samples.is_array()) json.reject(key, "is no list");
   std::string lines;  // whose reader checks them; line N of a message is the Nth sample
   for (nlohmann::json sample : samples) {
-    if (!sample.is_object()) json.reject("samples", "holds {}, which is no object", sample.dump());
+    if (!sample.is_object()) json.reject(key, "holds {}, which is no object", sample.dump());
     sample.update(common);
     lines += sample.dump() + '\n';
   }
-  return parse_cost_samples(lines, json.place("samples"));
+  return parse_cost_samples(lines, json.place(key));
 }
 
 }  // namespace
@@ -130,21 +137,20 @@ std::vector<CostSample> samples_from(JsonObject& json, const ValidationRecording
 void write_validation_recording(const std::filesystem::path& file, const ValidationRecording& recording) {
   const ordered_json head = {{"format", kFormat},
                              {"device", recording.device},
+                             {"gpu", recording.is_gpu},
                              {"host_cores", recording.host_cores},
                              {"world", recording.world},
                              {"ranks_per_node", recording.ranks_per_node},
                              {"dtype", name(recording.dtype)},
                              {"seed", recording.seed},
                              {"rounds", recording.rounds}};
-  std::vector<ordered_json> samples;
-  std::ranges::transform(recording.samples, std::back_inserter(samples), short_sample);
   std::string text = head.dump();
   text.pop_back();  // the object goes on
   write_file_atomically(
       file, fmt::format("{},\n\"samples\": [\n{}\n],\n\"calibration_passes\": [\n{}\n],\n\"passes\": "
-                        "[\n{}\n]}}\n",
-                        text, lines_of(samples), lines_of(recording.calibration_passes),
-                        lines_of(recording.passes)));
+                        "[\n{}\n],\n\"held_out\": [\n{}\n]}}\n",
+                        text, lines_of(recording.samples), lines_of(recording.calibration_passes),
+                        lines_of(recording.passes), lines_of(recording.held_out)));
 }
 
 ValidationRecording read_validation_recording(const std::filesystem::path& file) {
@@ -154,6 +160,7 @@ ValidationRecording read_validation_recording(const std::filesystem::path& file)
     json.reject("format", "is {}; this program reads {}", format, kFormat);
   }
   ValidationRecording recording{.device = json.required<std::string>("device"),
+                                .is_gpu = json.optional<bool>("gpu").value_or(false),
                                 .host_cores = json.required<int>("host_cores", positive),
                                 .world = json.required<int>("world", positive),
                                 .ranks_per_node = json.required<int>("ranks_per_node", positive)};
@@ -161,13 +168,16 @@ ValidationRecording read_validation_recording(const std::filesystem::path& file)
     json.reject("ranks_per_node", "is {}; it must divide the world of {}", recording.ranks_per_node,
                 recording.world);
   }
-  recording.dtype = parse_dtype(json.one_of("dtype", {name(DType::kF32), name(DType::kF64)})).value();
+  recording.dtype = parse_dtype(json.one_of("dtype", {name(DType::kF32), name(DType::kF64), name(DType::kF16),
+                                                      name(DType::kBF16)}))
+                        .value();
   recording.seed = json.required<std::uint64_t>("seed");
   recording.rounds = json.required<int>("rounds", positive);
-  recording.samples = samples_from(json, recording);
+  recording.samples = samples_from(json, "samples", recording);
   recording.calibration_passes = passes_from(
       json.optional<std::vector<JsonObject>>("calibration_passes").value_or(std::vector<JsonObject>()));
   recording.passes = passes_from(json.required<std::vector<JsonObject>>("passes"));
+  if (json.contains("held_out")) recording.held_out = samples_from(json, "held_out", recording);
   json.finish();
   return recording;
 }

@@ -15,6 +15,7 @@ namespace flex {
 /// file.
 struct ValidationRecording {
   std::string device;  ///< what ran it, e.g. the model name of the processor
+  bool is_gpu = false;
   int host_cores = 0;
   int world = 1;
   int ranks_per_node = 1;
@@ -24,6 +25,7 @@ struct ValidationRecording {
   std::vector<CostSample> samples;
   std::vector<MeasuredPass> calibration_passes;  ///< without kinds; none in older files
   std::vector<MeasuredPass> passes;
+  std::vector<CostSample> held_out;  ///< operations of `passes`, alone; none in older files
 
   friend bool operator==(const ValidationRecording&, const ValidationRecording&) = default;
 };

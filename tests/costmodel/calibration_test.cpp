@@ -235,6 +235,26 @@ TEST(Calibration, OverlapFromPairs) {
   EXPECT_EQ(result.num_overlap_samples, static_cast<std::int64_t>(samples.size() - alone));
 }
 
+// The mean of 6 and 10 us for encode, that of nothing for decode, and nothing from what ran beside others.
+TEST(Calibration, WhatTheHostNeedsIsAMeanByKind) {
+  const Cluster cluster = load_cluster("one_h200");
+  std::vector<CostSample> samples = {
+      {.kind = OperationKind::kEncode, .bytes = 1 << 20, .duration_ns = 9000, .issue_ns = 6000},
+      {.kind = OperationKind::kEncode, .bytes = 1 << 24, .duration_ns = 90000, .issue_ns = 10000},
+      {.kind = OperationKind::kDecode, .bytes = 1 << 20, .duration_ns = 9000},
+      {.kind = OperationKind::kDecode,
+       .bytes = 1 << 20,
+       .beside = Beside::kCommunication,
+       .duration_ns = 9000,
+       .issue_ns = 7000}};
+  CostParameters start = default_calibration(cluster).parameters;
+  start.issue_us[static_cast<std::size_t>(OperationKind::kDecode)] = 4;
+  const CostParameters fitted = calibrate(cluster, samples, start).parameters;
+  EXPECT_DOUBLE_EQ(fitted.issue_us[static_cast<std::size_t>(OperationKind::kEncode)], 8);
+  EXPECT_DOUBLE_EQ(fitted.issue_us[static_cast<std::size_t>(OperationKind::kDecode)], 4);
+  EXPECT_DOUBLE_EQ(fitted.issue_us[static_cast<std::size_t>(OperationKind::kRoute)], 0);
+}
+
 TEST(Calibration, TheOrderOfSamplesDoesNotMatter) {
   const Cluster cluster = load_cluster("cpu_host");
   const CostParameters start = default_calibration(cluster).parameters;

@@ -86,9 +86,11 @@ TEST(CalibrationFile, ParametersOfOneKindReadBack) {
   calibration.parameters.kinds[static_cast<std::size_t>(OperationKind::kRoute)] = {.fixed_us = 12.5,
                                                                                    .time_factor = 3};
   calibration.parameters.relative_error[static_cast<std::size_t>(OperationKind::kRoute)] = 0.0625;
+  calibration.parameters.issue_us[static_cast<std::size_t>(OperationKind::kAllToAll)] = 40.5;
   const Calibration again = parse_calibration(to_json(calibration).dump(), "again.json");
   EXPECT_EQ(again.parameters, calibration.parameters);
   EXPECT_TRUE(again.parameters.of(OperationKind::kRoute).has_value());
+  EXPECT_EQ(to_json(again)["issue_us"].dump(), R"({"all_to_all":40.5})");
 }
 
 // A file without them: no pass was compared.

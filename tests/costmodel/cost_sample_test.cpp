@@ -48,6 +48,7 @@ TEST(CostSample, ReadsBackEqual) {
                 .beside = Beside::kCompute,
                 .algorithm = AllToAllAlgorithm::kHierarchical2d};
   samples[2].beside = Beside::kCommunication;
+  samples[2].issue_ns = 4321;
   const std::filesystem::path file = std::filesystem::path(::testing::TempDir()) / "flex_samples.jsonl";
   write_cost_samples(file, samples);
   EXPECT_EQ(read_cost_samples(file), samples);

@@ -45,6 +45,26 @@ struct TwoRanks {
   }
 };
 
+// Encode is queued at 3 and ends at 4, the copy at 6 and 7, decode at 9 and 10: the device waits 3 + 2 + 2
+// us.
+TEST(CriticalPath, TimeInWhichTheHostQueuesIsNobodys) {
+  const Schedule schedule{.operations = {operation_of(kEncode, kCompute),
+                                         operation_of(kAllToAll, kCommunication, 1, 0),
+                                         operation_of(kDecode, kCompute, 0, 1)}};
+  const TestCosts costs([](const Schedule&, std::size_t, const RankLoad&) -> OperationCost {
+    return {.duration_us = 1, .issue_us = 3};
+  });
+  const Simulation simulation = simulate(std::vector{SimulatedPass{&schedule}}, costs);
+  const CriticalPath path = critical_path(simulation);
+  EXPECT_EQ(simulation.total_us, 10);
+  EXPECT_EQ(path.steps.size(), 3U);
+  EXPECT_EQ(path.issue_us, 7);
+  EXPECT_EQ(path.of(kEncode) + path.of(kAllToAll) + path.of(kDecode), 3);
+  const RankUse use = stream_use(simulation, 0);
+  EXPECT_EQ(use[kComputeStream].idle_us[static_cast<std::size_t>(IdleCause::kHost)], 8);  // 3, and 4 to 9
+  EXPECT_EQ(use[kCommunicationStream].idle_us[static_cast<std::size_t>(IdleCause::kHost)], 6);
+}
+
 TEST(CriticalPath, GoesThroughTheLastMemberOfACollective) {
   const TwoRanks two;
   const CriticalPath path = critical_path(two.simulation);

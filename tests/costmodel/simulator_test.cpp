@@ -57,6 +57,41 @@ TEST(Simulator, OverlapSlowsBothDown) {
   EXPECT_NEAR(simulation.total_us, 28.0 / 3, 1e-12);
 }
 
+// The host queues one after the other in 2 us each. Encode, of 10 us, begins at 2; the copy is queued at 4
+// and waits for it; rows begin at 12, long after they were queued. Of a second pass that follows, everything
+// has been queued when its turn comes, but for the last, which takes the host until 2 * 6 + 30.
+TEST(Simulator, NothingBeginsBeforeTheHostHasQueuedIt) {
+  const Schedule schedule =
+      schedule_of(1, {operation_of(kEncode, kCompute), operation_of(kAllToAll, kCommunication, 1, 0),
+                      operation_of(kRowsToExperts, kCompute), operation_of(kExpertFfn, kCompute, 0, 1)});
+  const Schedule second =
+      schedule_of(1, {operation_of(kEncode, kCompute), operation_of(kAllToAll, kCommunication, 1, 0),
+                      operation_of(kDecode, kCompute)});
+  const TestCosts costs([](const Schedule& s, std::size_t index, const RankLoad&) -> OperationCost {
+    const OperationKind kind = s.operations[index].kind;
+    return {.duration_us = kind == kEncode ? 10.0 : 1.0, .issue_us = kind == kDecode ? 30.0 : 2.0};
+  });
+  const Simulation simulation = simulate(std::vector{SimulatedPass{&schedule}, {&second}}, costs);
+  EXPECT_THAT(ends_of(simulation, 0), ElementsAre(12, 13, 13, 14, 24, 25, 43));
+  EXPECT_EQ(simulation.times[0].ready_us, 2);
+  EXPECT_EQ(simulation.times[2].issued_us, 6);
+  EXPECT_EQ(simulation.times[6].issued_us, 42);
+  EXPECT_EQ(simulation.times[6].ready_us, 42);
+}
+
+// The host waits for the counts at 7, agrees until 12, and goes on queueing then.
+TEST(Simulator, AHostOperationHoldsUpWhatIsQueuedAfterIt) {
+  Schedule schedule =
+      schedule_of(1, {operation_of(kRoute, kCompute), operation_of(kAgreeCapacity, kHost, 0, 0),
+                      operation_of(kEncode, kCompute), operation_of(kDecode, kCompute)});
+  const TestCosts costs([](const Schedule& s, std::size_t index, const RankLoad&) -> OperationCost {
+    return {.duration_us = s.operations[index].kind == kDecode ? 1.0 : 5.0, .issue_us = 2};
+  });
+  const Simulation simulation = simulate(std::vector{SimulatedPass{&schedule}}, costs);
+  EXPECT_THAT(ends_of(simulation, 0), ElementsAre(7, 12, 19, 20));
+  EXPECT_EQ(simulation.times[2].ready_us, 14);
+}
+
 // Communication of the second pass begins after the compute that came before it, and compute of the second
 // pass after the communication of the first, though no operation waits for either.
 TEST(Simulator, PassesHaveTheExecutorsBorders) {

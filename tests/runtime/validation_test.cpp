@@ -76,6 +76,16 @@ TEST(MeasuredPairs, AreAllPlansOfAShapeButTheLast) {
   }
 }
 
+TEST(MeasuredPairs, AreSomePlansOfEachShapeWhereThatIsAsked) {
+  const auto pairs = draw_pairs(11, cluster_of(Topology{4, 4}), DType::kF32, {}, 3, {}, 4);
+  ASSERT_EQ(pairs.size(), 11U);
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    EXPECT_EQ(pairs[i].shape, pairs[i / 4 * 4].shape);
+    for (std::size_t j = i / 4 * 4; j < i; ++j) EXPECT_NE(pairs[i].plan, pairs[j].plan);
+  }
+  EXPECT_NE(pairs[4].shape, pairs[3].shape);
+}
+
 TEST(Validation, RecordsBothHalvesAndReadsThemBack) {
   const ValidationRun run = validate_prediction(quick());
   const ValidationRecording& recording = run.recording;
@@ -238,7 +248,7 @@ TEST(Validation, ReproducesARecordedRun) {
 TEST(PassTrace, ShowsBothTimelinesOfOnePass) {
   const MeasuredPair pair{draw_shapes(1, 2, kSmall, 1).front(), parse_plan("r1 d2 linear")};
   const std::vector<Span> spans = trace_on_this_host(
-      pair, DType::kF32, cluster_of(ValidationRecording{.world = 2, .ranks_per_node = 2}), ByKind());
+      pair, {}, cluster_of(ValidationRecording{.world = 2, .ranks_per_node = 2}), ByKind());
   ASSERT_EQ(spans.size() % 2, 0U);
   const std::size_t half = spans.size() / 2;
   std::int64_t first_ns = INT64_MAX;
