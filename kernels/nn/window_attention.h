@@ -19,15 +19,15 @@
 namespace flex {
 
 enum class AttentionKind : std::uint8_t {
-  kCosine,     ///< <q/|q|, k/|k|> exp(min(scale_h, ln 100)), norms floored at 1e-12
+  kCosine,     ///< <q/|q|, k/|k|> exp(min(scale_h, ln 100)), norms floored at 1e-12 (cosine.h)
   kScaledDot,  ///< <q, k> / sqrt(d)
 };
 [[nodiscard]] std::string_view name(AttentionKind kind);
 [[nodiscard]] std::optional<AttentionKind> parse_attention(std::string_view text);  ///< cosine, scaled_dot
 
-/// exp(min(scale, ln 100)) is the largest factor of a cosine, and this the floor of the norms.
-inline constexpr double kMaxAttentionScale = 100.0;
-inline constexpr double kAttentionNormFloor = 1e-12;
+/// The largest window and head that the kernels hold.
+inline constexpr std::int64_t kMaxWindowSize = 256;
+inline constexpr std::int64_t kMaxHeadDim = 128;
 
 struct WindowAttentionArgs {
   AttentionKind kind = AttentionKind::kCosine;
