@@ -59,6 +59,14 @@ AttentionParams attention_params(const Args& args) {
           .num_offsets = static_cast<std::int32_t>(num_offsets(layout.window))};
 }
 
+struct AttentionSums;
+
+/// The same passes on the tensor cores, for 16-bit types. False, with nothing queued, for others, and for
+/// head sizes and addresses that they do not take.
+bool attend_mma(const AttentionParams& p, const WindowAttentionArgs& args, cudaStream_t stream);
+bool attend_mma_backward(const AttentionParams& p, const WindowAttentionBackwardArgs& args,
+                         const AttentionSums& sums, cudaStream_t stream);
+
 /// Calls function.operator()<kDim>() with the smallest size of the kernels that holds a head.
 template <class Function>
 void dispatch_head_dim(std::int64_t head_dim, Function&& function) {
