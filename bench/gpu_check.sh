@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# bench/gpu_check.sh [OUTPUT_FOLDER] [tests|bench|profile|all]: builds on a GPU host, and runs the GPU's tests and the sanitizers, or the suites and
-# uneven routing, or the profiler and predictions beside measurements, or all: a line for each test, JSON of the suites, and all that was measured
-# for the predictions, in the folder. FLEX_CHECK_TARGETS: build only these. Packages that the host lacks may lie under .gpu-deps.
+# bench/gpu_check.sh [OUTPUT_FOLDER] [tests|model|bench|profile|online|all]: builds on a GPU host, and runs the GPU's tests and the sanitizers,
+# those of the model's layers, the suites and uneven routing, the profiler with predictions against execution, a policy that learns, or all of it:
+# a line for each test, JSON of the suites in the folder. Packages that the host lacks may lie under .gpu-deps.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-build/gpu_results}
@@ -38,6 +38,12 @@ run_tests() {
   check racecheck 90 compute-sanitizer --tool racecheck $test/kernels/flex_kernels_moe_test --gtest_filter='*cuda*-*Ffn*'
   check initcheck 60 compute-sanitizer --tool initcheck $test/runtime/flex_cuda_layer_test --gtest_filter='*W1_E4*'
 }
+run_model() {
+  check layers 120 $test/kernels/flex_kernels_nn_test
+  check memcheck_layers 240 compute-sanitizer --tool memcheck $test/kernels/flex_kernels_nn_test --gtest_filter='*cuda*'
+  check racecheck_layers 240 compute-sanitizer --tool racecheck $test/kernels/flex_kernels_nn_test \
+    --gtest_filter='*cuda*HandWorked*:*HandWorked*cuda*:*Norm*cuda*:*Window*cuda_bf16*:*Optimizer*cuda*-*Linear*'
+}
 flexmoe=$build/cli/flexmoe
 suite() {  # SUITE NAME OPTIONS...: JSON in SUITE_NAME.json
   local suite=$1 name=$2
@@ -72,10 +78,18 @@ run_profiling() {  # some 200 s
     tail -6 "$out/validation_w$world.txt"
   done
 }
+run_online() {
+  timeout 90 $flexmoe bench --device cuda:0 --ranks 4 --dtype bf16 --tokens 4096 --model-dim 1024 --hidden-dim 4096 --experts 16 --top-k 2 \
+    --policy online --steps 500 --imbalance W7 --record "$out/online.jsonl.gz" || echo "online: exit $?"
+  timeout 20 $flexmoe trace check "$out/online.jsonl.gz" || echo "trace check: exit $?"
+  timeout 60 $flexmoe replay "$out/online.jsonl.gz" --cluster one_h200 || echo "replay: exit $?"
+}
 case ${2:-all} in
   tests) run_tests ;;
+  model) run_model ;;
   bench) run_benchmarks ;;
   profile) run_profiling ;;
-  all) run_tests; run_benchmarks; run_profiling ;;
-  *) echo "gpu_check.sh: '$2' is unknown; use tests, bench, profile or all" >&2; exit 2 ;;
+  online) run_online ;;
+  all) run_tests; run_model; run_benchmarks; run_profiling; run_online ;;
+  *) echo "gpu_check.sh: '$2' is unknown; use tests, model, bench, profile, online or all" >&2; exit 2 ;;
 esac

@@ -4,7 +4,7 @@
 #include <array>
 
 #include "kernels/check.h"
-#include "kernels/gemm_algorithms.h"
+#include "kernels/gemm_check.h"
 #include "kernels/moe/expert_ffn_check.h"
 
 namespace flex {
@@ -85,14 +85,6 @@ void check_activated(const ArgumentCheck& check, FfnKind kind, Activation activa
   check.strided("activated", view, dtype, hidden);
 }
 
-void check_gemm(const ArgumentCheck& check, const GemmAlgorithms* gemm, Device device) {
-  if (device.is_cpu()) return;
-  require(gemm != nullptr, "{}: gemm is missing; on CUDA it chooses the matrix products' algorithms",
-          check.kernel());
-  require(gemm->device() == device, "{}: gemm is of {}, the stream runs on {}", check.kernel(),
-          to_string(gemm->device()), to_string(device));
-}
-
 constexpr std::array kActivations = {Activation::kGelu, Activation::kRelu, Activation::kSilu};
 constexpr std::array kFfnKinds = {FfnKind::kStandard, FfnKind::kGated};
 
@@ -111,7 +103,7 @@ void check_expert_ffn(std::string_view kernel, const ExpertFfnArgs& args, Device
   check_activated(check, args.kind, args.activation, args.activated, dtype, hidden);
   check_up(check, args.kind, "up", args.up, dtype, sizes);
   check.strided("y", args.y, dtype, rows);
-  check_gemm(check, args.gemm, device);
+  require_gemm(check, args.gemm, device);
 }
 
 void check_expert_ffn(std::string_view kernel, const ExpertFfnBackwardDataArgs& args, Device device) {
@@ -129,7 +121,7 @@ void check_expert_ffn(std::string_view kernel, const ExpertFfnBackwardDataArgs& 
   check_up(check, args.kind, "dup", args.dup, dtype, sizes);
   check.strided("dx", args.dx, dtype, rows);
   check_tile(check, args, sizes);
-  check_gemm(check, args.gemm, device);
+  require_gemm(check, args.gemm, device);
 }
 
 void check_expert_ffn_fc1(std::string_view kernel, const ExpertFfnBackwardWeightsArgs& args, Device device) {
@@ -142,7 +134,7 @@ void check_expert_ffn_fc1(std::string_view kernel, const ExpertFfnBackwardWeight
   check_first_layer(check, args.kind, gradients, dtype, sizes);
   check.strided("dhidden", args.dhidden, dtype, {sizes.experts, sizes.rows, sizes.hidden_dim});
   check_up(check, args.kind, "dup", args.dup, dtype, sizes);
-  check_gemm(check, args.gemm, device);
+  require_gemm(check, args.gemm, device);
 }
 
 void check_expert_ffn_fc2(std::string_view kernel, const ExpertFfnBackwardWeightsArgs& args, Device device) {
@@ -157,7 +149,7 @@ void check_expert_ffn_fc2(std::string_view kernel, const ExpertFfnBackwardWeight
   check.strided("hidden", args.hidden, dtype, hidden);
   check_activated(check, args.kind, args.activation, args.activated, dtype, hidden);
   check_up(check, args.kind, "up", args.up, dtype, sizes);
-  check_gemm(check, args.gemm, device);
+  require_gemm(check, args.gemm, device);
 }
 
 std::string_view name(Activation activation) {

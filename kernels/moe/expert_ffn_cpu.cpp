@@ -1,54 +1,11 @@
 #include <algorithm>
-#include <cmath>
-#include <numbers>
 
 #include "kernels/matrix_map.h"
+#include "kernels/moe/activation_functions.h"
 #include "kernels/moe/expert_ffn.h"
 
 namespace flex {
 namespace {
-
-template <class T>
-T sigmoid(T v) {
-  return T(1) / (T(1) + std::exp(-v));
-}
-
-/// Standard normal distribution function. erfc keeps the relative accuracy of the lower tail, where 1 + erf
-/// cancels.
-template <class T>
-T normal_cdf(T v) {
-  return std::erfc(-v / std::numbers::sqrt2_v<T>) / T(2);
-}
-
-template <class T>
-T activate(Activation activation, T v) {
-  switch (activation) {
-    case Activation::kGelu:
-      return v * normal_cdf(v);
-    case Activation::kRelu:
-      return v > T(0) ? v : T(0);
-    case Activation::kSilu:
-      return v * sigmoid(v);
-  }
-  return v;
-}
-
-template <class T>
-T activation_slope(Activation activation, T v) {
-  switch (activation) {
-    case Activation::kGelu: {
-      const T density = std::exp(-v * v / T(2)) * std::numbers::inv_sqrtpi_v<T> / std::numbers::sqrt2_v<T>;
-      return normal_cdf(v) + v * density;
-    }
-    case Activation::kRelu:
-      return v > T(0) ? T(1) : T(0);
-    case Activation::kSilu: {
-      const T s = sigmoid(v);
-      return s * (T(1) + v * (T(1) - s));
-    }
-  }
-  return T(1);
-}
 
 // activated = act(hidden), times up when there is one; may overwrite hidden.
 template <class T>

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cosine.h"
 #include "kernels/stream.h"
 #include "kernels/tensor.h"
 
@@ -33,11 +34,6 @@ struct LinearGateBackwardArgs {
                                                                 std::int64_t model_dim,
                                                                 std::int64_t num_experts, Device device);
 void linear_gate_backward(const LinearGateBackwardArgs& args, Stream& stream);
-
-/// exp(min(temperature, ln 100)) is the largest scale of the cosine gate.
-inline constexpr double kMaxCosineScale = 100.0;
-/// Floor of the norms that the cosine gate divides by.
-inline constexpr double kCosineNormFloor = 1e-12;
 
 struct CosineGateArgs {
   ConstTensorView x;                 ///< (T, M)

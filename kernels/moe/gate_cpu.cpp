@@ -1,34 +1,8 @@
-#include <algorithm>
-#include <cmath>
-
+#include "kernels/cosine_map.h"
 #include "kernels/matrix_map.h"
 #include "kernels/moe/gate.h"
 
 namespace flex {
-namespace {
-
-template <class T>
-T floored(T norm) {
-  return std::max(norm, static_cast<T>(kCosineNormFloor));
-}
-
-template <class T>
-T cosine_scale(const ConstTensorView& temperature) {
-  return std::exp(std::min(temperature.as<T>()[0], static_cast<T>(std::log(kMaxCosineScale))));
-}
-
-// Gradient of v by way of v / max(|v|, floor), in place: on entry `gradient` is that of the normalized
-// vector. Where the floor binds, the divisor is a constant.
-template <class Vector, class Gradient>
-void normalize_backward(const Vector& v, Gradient gradient) {
-  using T = typename Vector::Scalar;
-  const T norm = v.norm();
-  const T divisor = floored(norm);
-  const T along = norm > static_cast<T>(kCosineNormFloor) ? v.dot(gradient) / (divisor * divisor) : T(0);
-  gradient = (gradient - along * v) / divisor;
-}
-
-}  // namespace
 
 template <class T>
 void linear_gate_cpu(const LinearGateArgs& args) {
@@ -57,7 +31,7 @@ void cosine_gate_cpu(const CosineGateArgs& args) {
     normalized_sim.col(expert) = sim.col(expert) / floored(sim.col(expert).norm());
   }
   multiply(logits, projected, normalized_sim);
-  const T scale = cosine_scale<T>(args.temperature);
+  const T scale = cosine_scale(args.temperature.as<T>()[0]);
   for (std::int64_t token = 0; token < logits.rows(); ++token) {
     logits.row(token) *= scale / floored(projected.row(token).norm());
   }
@@ -72,7 +46,7 @@ void cosine_gate_backward_cpu(const CosineGateBackwardArgs& args) {
   const auto dlogits = as_matrix<T>(args.dlogits);
   auto dprojected = as_matrix<T>(args.dprojected);
   auto dsim = as_matrix<T>(args.dsim_matrix);
-  const T scale = cosine_scale<T>(args.temperature);
+  const T scale = cosine_scale(args.temperature.as<T>()[0]);
 
   for (std::int64_t token = 0; token < projected.rows(); ++token) {  // dprojected holds c u for a moment
     dprojected.row(token) = projected.row(token) * (scale / floored(projected.row(token).norm()));
@@ -90,8 +64,7 @@ void cosine_gate_backward_cpu(const CosineGateBackwardArgs& args) {
     dtemperature += p.dot(dprojected.row(token)) / floored(p.norm());
     normalize_backward(p, dprojected.row(token));
   }
-  const bool clamped = args.temperature.as<T>()[0] > static_cast<T>(std::log(kMaxCosineScale));
-  args.dtemperature.as<T>()[0] = clamped ? T(0) : dtemperature;
+  args.dtemperature.as<T>()[0] = is_clamped(args.temperature.as<T>()[0]) ? T(0) : dtemperature;
 
   multiply(as_matrix<T>(args.dprojector_weight), dprojected.transpose(), as_matrix<T>(args.x));
   RowMap<T>(args.dprojector_bias.as<T>(), args.dprojector_bias.size(0)) = dprojected.colwise().sum();
