@@ -18,7 +18,7 @@ struct CalibrationSettings {
   /// Relative residuals beyond this many of their spread lose weight.
   double huber_threshold = 1.5;
   /// Samples of a kind that let it have parameters of its own, if these predict held-out samples better.
-  std::int64_t min_kind_samples = 8;
+  std::int64_t min_kind_samples = 4;
 };
 
 /// How well a calibration predicts samples that it has not seen.
