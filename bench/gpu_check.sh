@@ -79,10 +79,10 @@ run_profiling() {  # some 200 s
   done
 }
 run_online() {
-  timeout 90 $flexmoe bench --device cuda:0 --ranks 4 --dtype bf16 --tokens 4096 --model-dim 1024 --hidden-dim 4096 --experts 16 --top-k 2 \
+  timeout 120 $flexmoe bench --device cuda:0 --ranks 4 --dtype bf16 --tokens 2048 --model-dim 1024 --hidden-dim 4096 --experts 16 --top-k 2 \
     --policy online --steps 500 --imbalance W7 --record "$out/online.jsonl.gz" || echo "online: exit $?"
   timeout 20 $flexmoe trace check "$out/online.jsonl.gz" || echo "trace check: exit $?"
-  timeout 60 $flexmoe replay "$out/online.jsonl.gz" --cluster one_h200 || echo "replay: exit $?"
+  timeout 60 $flexmoe replay "$out/online.jsonl.gz" --cluster hgx_h200 || echo "replay: exit $?"
 }
 case ${2:-all} in
   tests) run_tests ;;

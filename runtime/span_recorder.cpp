@@ -24,6 +24,7 @@ SpanRecorder::SpanRecorder(std::unique_ptr<RangeSource> source, int rank)
 void SpanRecorder::set_place(std::int64_t iteration, std::int32_t layer) {
   iteration_ = iteration;
   layer_ = layer;
+  pass_ = -1;
 }
 
 void SpanRecorder::start_blocking(Stream& stream) {

@@ -18,7 +18,7 @@ namespace flex {
 /// One operation as it ran on one rank.
 struct RecordedOperation {
   Operation operation;
-  std::int32_t pass = 0;   ///< which of the schedules that ran since the start
+  std::int32_t pass = 0;   ///< which of the schedules since set_place() or the start
   std::int32_t index = 0;  ///< in that schedule
   std::int64_t iteration = -1;
   std::int32_t layer = -1;
@@ -38,7 +38,8 @@ class SpanRecorder final : public ExecutionObserver {
   /// By `source`, e.g. of make_range_source().
   SpanRecorder(std::unique_ptr<RangeSource> source, int rank);
 
-  /// What runs from now on is of this iteration and layer. -1: none.
+  /// What runs from now on is of this iteration and layer, -1: none, and its passes count from 0. CUPTI tells
+  /// kMaxWorkId.pass + 1 of them apart.
   void set_place(std::int64_t iteration, std::int32_t layer);
   /// Forgets what was recorded. May wait for what `stream` holds.
   void start_blocking(Stream& stream);

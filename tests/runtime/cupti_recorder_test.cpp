@@ -80,6 +80,25 @@ TEST_F(CuptiRecorder, JoinsKernelsWithTheOperationsOfTheSchedule) {
   EXPECT_EQ(recorder_.remarks(), "");
 }
 
+// What stays on for a whole run: passes are told apart within their iteration.
+TEST_F(CuptiRecorder, CountsPassesWithinAnIteration) {
+  constexpr int kIterations = 2 * kMaxWorkId.pass;
+  executor_.set_observer(&recorder_);
+  recorder_.start_blocking(stream_);
+  for (int iteration = 0; iteration < kIterations; ++iteration) {
+    recorder_.set_place(iteration, 0);
+    executor_.run(small_schedule(), stream_, kernels_);
+    executor_.run(small_schedule(), stream_, kernels_);
+  }
+  stream_.synchronize_blocking();
+  const std::vector<Span> spans = recorder_.spans(0);
+  ASSERT_EQ(spans.size(), 4 * static_cast<std::size_t>(kIterations));
+  for (std::size_t i = 0; i < spans.size(); ++i) {
+    ASSERT_EQ(spans[i].iteration, static_cast<std::int64_t>(i / 4));
+    ASSERT_EQ(spans[i].pass, static_cast<std::int32_t>(i / 2 % 2));
+  }
+}
+
 TEST_F(CuptiRecorder, GoesOnAfterAnOperationThrew) {
   executor_.set_observer(&recorder_);
   recorder_.start_blocking(stream_);
