@@ -2,14 +2,18 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
@@ -77,6 +81,29 @@ std::string why_not_listening(const std::string& host, int port, int error) {
 std::string address_text(const std::string& host, int port) {
   return host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port)
                                              : fmt::format("[{}]:{}", host, port);
+}
+
+std::string own_address() {
+  const char* const wanted = std::getenv("NCCL_SOCKET_IFNAME");
+  std::string prefix = wanted == nullptr ? "" : wanted;
+  prefix.erase(0, prefix.find_first_not_of('='));
+  prefix.erase(std::min(prefix.find(','), prefix.size()));
+  if (prefix.starts_with('^')) prefix.clear();  // what not to use says nothing about what to use
+  std::string found = "127.0.0.1";
+  ifaddrs* interfaces = nullptr;
+  if (getifaddrs(&interfaces) != 0) return found;
+  for (const ifaddrs* each = interfaces; each != nullptr; each = each->ifa_next) {
+    if (each->ifa_addr == nullptr || each->ifa_addr->sa_family != AF_INET) continue;
+    if ((each->ifa_flags & IFF_UP) == 0 || (each->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    if (!std::string_view(each->ifa_name).starts_with(prefix)) continue;
+    std::array<char, INET_ADDRSTRLEN> text{};
+    const auto* address = reinterpret_cast<const sockaddr_in*>(each->ifa_addr);
+    if (inet_ntop(AF_INET, &address->sin_addr, text.data(), text.size()) == nullptr) continue;
+    found = text.data();
+    break;
+  }
+  freeifaddrs(interfaces);
+  return found;
 }
 
 FileDescriptor listen_at(const std::string& host, int port) {

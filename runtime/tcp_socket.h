@@ -13,6 +13,10 @@ namespace flex {
 /// `10.0.0.1:29500` or `[::1]:29500`.
 [[nodiscard]] std::string address_text(const std::string& host, int port);
 
+/// An address at which other machines reach this one: its first IPv4 address that is not the loopback's, on
+/// the interface that NCCL_SOCKET_IFNAME begins with if it names one; else 127.0.0.1.
+[[nodiscard]] std::string own_address();
+
 /// Listens on `host`: a numeric address means that interface, `localhost` the loopback, and any other name
 /// all interfaces, because on the machine itself a name may stand for an address that others cannot reach.
 /// Port 0 takes a free one.
