@@ -218,12 +218,12 @@ LaunchEnvironment launch_environment(const EnvironmentLookup& lookup) {
   return environment;
 }
 
-LaunchEnvironment launch_environment() {
-  return launch_environment([](const std::string& name) -> std::optional<std::string> {
-    const char* value = std::getenv(name.c_str());
-    if (value == nullptr || *value == '\0') return std::nullopt;
-    return value;
-  });
+LaunchEnvironment launch_environment() { return launch_environment(environment_variable); }
+
+std::optional<std::string> environment_variable(const std::string& name) {
+  const char* const value = std::getenv(name.c_str());
+  if (value == nullptr || *value == '\0') return std::nullopt;
+  return value;
 }
 
 bool has_launcher(const EnvironmentLookup& lookup) {

@@ -33,6 +33,9 @@ using EnvironmentLookup = std::function<std::optional<std::string>(const std::st
 /// The same for this process's environment.
 [[nodiscard]] LaunchEnvironment launch_environment();
 
+/// Looks in this process's environment; an empty value counts as none.
+[[nodiscard]] std::optional<std::string> environment_variable(const std::string& name);
+
 /// True if a launcher has started this process, by any of the variables above.
 [[nodiscard]] bool has_launcher(const EnvironmentLookup& lookup);
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <string>
 #include <utility>
 
@@ -20,12 +19,6 @@
 
 namespace flex {
 namespace {
-
-std::optional<std::string> variable(const std::string& name) {
-  const char* const value = std::getenv(name.c_str());
-  if (value == nullptr || *value == '\0') return std::nullopt;
-  return value;
-}
 
 /// Where rank 0's process listens, as it tells the others by other means. Travels as bytes.
 struct RankZero {
@@ -43,7 +36,7 @@ void put_text(std::array<char, N>& to, const std::string& text) {
 /// Listens for the others at an address that they can reach: that of FLEX_CONTROL, or this machine's own.
 FileDescriptor listen_for_others(RankZero& rank_zero) {
   HostAndPort at{own_address(), 0};
-  if (const auto told = variable("FLEX_CONTROL")) at = parse_host_and_port("FLEX_CONTROL", *told);
+  if (const auto told = environment_variable("FLEX_CONTROL")) at = parse_host_and_port("FLEX_CONTROL", *told);
   FileDescriptor listener = listen_at(at.host, at.port);
   put_text(rank_zero.host, at.host);
   rank_zero.port = listening_port(listener);
@@ -78,10 +71,10 @@ std::unique_ptr<Communicator> make_world(JoinOptions join, int ranks_per_node, c
   require(
       ranks_per_node > 0,
       "nodes run different numbers of ranks, or the launcher does not say how many; give the ranks per node");
-  const bool checks_calls = options.checks_calls || variable("FLEX_NCCL_CHECK") == "1";
+  const bool checks_calls = options.checks_calls || environment_variable("FLEX_NCCL_CHECK") == "1";
   join.deadline = options.deadline;
-  join.settings = nccl_settings(nccl_version_text(), ranks_per_node, variable);
-  if (const auto bind = variable("FLEX_CONTROL_BIND")) join.bind = *bind;
+  join.settings = nccl_settings(nccl_version_text(), ranks_per_node, environment_variable);
+  if (const auto bind = environment_variable("FLEX_CONTROL_BIND")) join.bind = *bind;
   const auto world =
       std::make_shared<NcclWorld>(std::move(join), ranks_per_node, options.device, std::move(listener));
   const std::shared_ptr<const GroupOfRanks> group = world_group(*world);

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "runtime/nccl_settings.h"
 #include "tests/base/expect_error.h"
 
 namespace flex::testing {
@@ -196,6 +197,21 @@ TEST(LaunchEnvironment, AddressesMayBeIpv6) {
   const HostAndPort address = parse_host_and_port("FLEX_CONTROL", "[::1]:29500");
   EXPECT_EQ(address.host, "::1");
   EXPECT_EQ(address.port, 29500);
+}
+
+TEST(NcclSettings, AreWhatMustBeAlikeAndNothingElse) {
+  const auto settings = nccl_settings("NCCL 2.28.9", 4, in({{"NCCL_ALGO", "Ring"}, {"NCCL_HOSTID", "x"}}));
+  const auto value = [&](const std::string& name) -> std::string {
+    for (const Setting& each : settings) {
+      if (each.name == name) return each.value;
+    }
+    return "(absent)";
+  };
+  EXPECT_EQ(value("the communication library"), "NCCL 2.28.9");
+  EXPECT_EQ(value("ranks per node"), "4");
+  EXPECT_EQ(value("NCCL_ALGO"), "Ring");
+  EXPECT_EQ(value("NCCL_PROTO"), "(not set)");
+  EXPECT_EQ(value("NCCL_HOSTID"), "(absent)") << "it names the machine";
 }
 
 }  // namespace
