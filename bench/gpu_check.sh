@@ -1,17 +1,28 @@
 #!/usr/bin/env bash
-# bench/gpu_check.sh [OUTPUT_FOLDER] [tests|model|bench|profile|online|all]: builds on a GPU host, and runs the GPU's tests and the sanitizers,
-# those of the model's layers, the suites and uneven routing, the profiler with predictions against execution, a policy that learns, or all of it:
-# a line for each test, JSON of the suites in the folder. Packages that the host lacks may lie under .gpu-deps.
+# bench/gpu_check.sh [OUTPUT_FOLDER] [tests|model|bench|profile|online|nccl|all]: builds on a GPU host, and runs the GPU's tests and the
+# sanitizers, those of the model's layers, the suites and uneven routing, the profiler with predictions against execution, a policy that
+# learns, jobs of NCCL processes on the one GPU, or all of it: a line for each test, JSON of the suites in the folder. Packages that the host
+# lacks may lie under .gpu-deps.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-build/gpu_results}
 build=build/gpu
 mkdir -p build "$out"
 export PATH=/usr/local/cuda/bin:$PATH FLEX_REQUIRE_CUDA=1
-cmake -S . -B $build -G Ninja -DFLEX_CUDA=ON -DCMAKE_BUILD_TYPE=Release -DFLEX_BUILD_BENCHMARKS=ON -DFLEX_WERROR=OFF \
+nccl=AUTO
+case ${2:-all} in  # what the mode runs, and no more
+  nccl)
+    nccl=ON
+    targets=(flex_nccl_communicator_test flex_nccl_layer_test flex_nccl_job flexmoe)
+    ;;
+  model) targets=(flex_kernels_nn_test) ;;
+  profile) targets=(flexmoe flex_cupti_gpu_test) ;;
+  bench | online) targets=(flexmoe) ;;
+  *) targets=(all) ;;
+esac
+cmake -S . -B $build -G Ninja -DFLEX_CUDA=ON -DCMAKE_BUILD_TYPE=Release -DFLEX_BUILD_BENCHMARKS=ON -DFLEX_WERROR=OFF -DFLEX_NCCL=$nccl \
   -DCMAKE_PREFIX_PATH="$PWD/.gpu-deps/usr" >build/gpu.log 2>&1 || { tail -20 build/gpu.log; exit 1; }
-# shellcheck disable=SC2086  # a list
-ninja -C $build -k 0 ${FLEX_CHECK_TARGETS:-} >>build/gpu.log 2>&1 || grep -E "error|FAILED" build/gpu.log | head -20
+ninja -C $build -k 0 "${targets[@]}" >>build/gpu.log 2>&1 || grep -E "error|FAILED" build/gpu.log | head -20
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 
 check() {  # NAME LIMIT_S COMMAND...
@@ -84,12 +95,46 @@ run_online() {
   timeout 20 $flexmoe trace check "$out/online.jsonl.gz" || echo "trace check: exit $?"
   timeout 60 $flexmoe replay "$out/online.jsonl.gz" --cluster hgx_h200 || echo "replay: exit $?"
 }
+
+# Jobs of processes that share the GPU: their results, not their times, are of interest. Jobs run beside each other, each on
+# ports of its own.
+nccl_job() {  # NAME LIMIT_S NUM_RANKS COMMAND...
+  local name=$1 limit=$2
+  shift 2
+  timeout "$limit" tests/runtime/nccl_processes.sh "$@" >"$out/$name.log" 2>&1
+  local status=$?
+  printf '%-28s exit %d  %s\n' "$name" "$status" "$(grep -E '^\[[0-9]+\] (\[  (PASSED|FAILED)|r[0-9] d[0-9].*equal)' "$out/$name.log" | sort | uniq -c | sort -rn | head -4 | tr -s ' ' | tr '\n' ' ')"
+}
+run_nccl() {
+  local quick='-*AllocateNothing*:*EveryWorldAndNodeSize*' wide='*/3:*Stress*/2'
+  export CUDA_MODULE_LOADING=LAZY
+  PORT=21000 nccl_job nccl_communicator_2 100 2 $test/runtime/flex_nccl_communicator_test --gtest_filter="$quick" &
+  PORT=21100 nccl_job nccl_communicator_4 120 4 $test/runtime/flex_nccl_communicator_test --gtest_filter="$quick" &
+  PORT=21200 nccl_job nccl_communicator_8 120 8 $test/runtime/flex_nccl_communicator_test --gtest_filter="$wide" &
+  wait
+  PORT=21300 nccl_job nccl_layer_2 100 2 $test/runtime/flex_nccl_layer_test &
+  PORT=21400 nccl_job nccl_layer_4 120 4 $test/runtime/flex_nccl_layer_test &
+  PORT=21500 nccl_job nccl_layer_8 120 8 $test/runtime/flex_nccl_layer_test &
+  wait
+  PORT=21600 NCCL_COMM_ID=127.0.0.1:21650 nccl_job nccl_bench_4 60 4 $flexmoe bench --launcher nccl --device cuda:0 \
+    --ranks-per-node 2 --plan "r2 d2 2dh" --tokens 256 --model-dim 64 --hidden-dim 64 --repeats 3 &
+  timeout 110 tests/runtime/nccl_failures.sh $test/runtime/flex_nccl_job "$out/nccl_failures" &
+  wait
+}
 case ${2:-all} in
   tests) run_tests ;;
   model) run_model ;;
   bench) run_benchmarks ;;
   profile) run_profiling ;;
   online) run_online ;;
-  all) run_tests; run_model; run_benchmarks; run_profiling; run_online ;;
-  *) echo "gpu_check.sh: '$2' is unknown; use tests, model, bench, profile, online or all" >&2; exit 2 ;;
+  nccl) run_nccl ;;
+  all)
+    run_tests
+    run_model
+    run_benchmarks
+    run_profiling
+    run_online
+    if [[ -x $test/runtime/flex_nccl_job ]]; then run_nccl; fi
+    ;;
+  *) echo "gpu_check.sh: '$2' is unknown; use tests, model, bench, profile, online, nccl or all" >&2; exit 2 ;;
 esac

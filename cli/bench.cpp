@@ -30,6 +30,7 @@
 
 // flexmoe bench --ranks 4 --ranks-per-node 2 --plan all ...
 // mpirun -n 4 flexmoe bench --launcher mpi ...
+// srun -n 8 flexmoe bench --launcher nccl --device cuda ...
 // Times one layer under one plan or all of them, or with plans that policies choose (--policy).
 namespace flex::cli {
 namespace {
@@ -205,7 +206,7 @@ void run(const Options& asked) {
   Options options = asked;
   if (!options.suite.empty()) options.machine.ranks = 1;  // a suite is of one rank
   std::optional<DeviceMemoryPeak> memory;                 // of what the ranks are about to take
-  if (const Device device = parse_device(options.machine.device); device.is_cuda()) memory.emplace(device);
+  if (const Device device = options.machine.parsed_device(); device.is_cuda()) memory.emplace(device);
   options.machine.run("bench",
                       [&](Communicator& world) { run_rank(options, world, memory ? &*memory : nullptr); });
 }

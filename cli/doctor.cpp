@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "base/build_facts.h"
+#include "base/error.h"
 #include "cli/commands.h"
 #include "cli/table.h"
 #include "kernels/device.h"
+#include "runtime/launch_environment.h"
 #include "runtime/processor_name.h"
 
 #ifdef FLEX_HAS_CUDA
@@ -18,6 +20,9 @@
 #endif
 #ifdef FLEX_HAS_MPI
 #include <mpi.h>
+#endif
+#ifdef FLEX_HAS_NCCL
+#include "runtime/nccl_communicator.h"
 #endif
 
 // flexmoe doctor [--json]
@@ -72,6 +77,36 @@ Finding mpi_finding() {
 #endif
 }
 
+Finding nccl_finding() {
+#ifdef FLEX_HAS_NCCL
+  const int count = num_cuda_devices();
+  return {
+      "NCCL ranks", count > 0,
+      fmt::format("{}, a GPU for each rank ({} here); start with mpirun, srun or torchrun, --launcher nccl",
+                  nccl_version_text(), count == 0 ? std::string("none") : std::to_string(count))};
+#else
+  return {"NCCL ranks", false,
+          "not built in: install libnccl-dev, and configure with -DFLEX_CUDA=ON -DFLEX_NCCL=ON"};
+#endif
+}
+
+/// Whether a launcher has started this process, and what NCCL ranks take from it.
+Finding launcher_finding() {
+  if (!has_launcher(environment_variable)) {
+    return {"launcher", false, "this process was not started by mpirun, srun or torchrun"};
+  }
+  try {
+    const LaunchEnvironment found = launch_environment();
+    const std::string where = found.host.empty() ? std::string("at a place that MPI tells")
+                                                 : fmt::format("at {} port {}", found.host, found.port);
+    return {"launcher", true,
+            fmt::format("{}: rank {} of {}, {} of this node; rank 0 listens {}", found.launcher, found.rank,
+                        found.world, found.local_rank, where)};
+  } catch (const InputError& error) {
+    return {"launcher", false, error.what()};
+  }
+}
+
 std::vector<Finding> find_all() {
   const BuildFacts facts = build_facts();
   std::vector<Finding> findings = {
@@ -82,7 +117,8 @@ std::vector<Finding> find_all() {
       {"in-process ranks", true, "threads of one process, on cpu"},
       mpi_finding()};
   for (Finding& finding : cuda_findings()) findings.push_back(std::move(finding));
-  findings.push_back({"NCCL", facts.nccl, facts.nccl ? "built in" : "not built in"});
+  findings.push_back(nccl_finding());
+  findings.push_back(launcher_finding());
   findings.push_back({"CUPTI", facts.cupti, facts.cupti ? "built in" : "not built in"});
   return findings;
 }

@@ -235,11 +235,17 @@ bool agree(const CollectiveCall& a, const CollectiveCall& b) {
 
 std::string disagreement_text(std::span<const CollectiveCall> calls, std::span<const int> callers,
                               std::span<const int> world_ranks) {
+  std::vector<std::string> texts;
+  for (const CollectiveCall& call : calls) texts.push_back(describe(call));
+  return disagreement_text(texts, callers, world_ranks);
+}
+
+std::string disagreement_text(std::span<const std::string> calls, std::span<const int> callers,
+                              std::span<const int> world_ranks) {
   std::vector<std::pair<std::string, std::vector<int>>> ranks_by_call;
   for (std::size_t i = 0; i < calls.size(); ++i) {
-    const std::string text = describe(calls[i]);
-    auto same = std::ranges::find(ranks_by_call, text, [](const auto& entry) { return entry.first; });
-    if (same == ranks_by_call.end()) same = ranks_by_call.insert(same, {text, {}});
+    auto same = std::ranges::find(ranks_by_call, calls[i], [](const auto& entry) { return entry.first; });
+    if (same == ranks_by_call.end()) same = ranks_by_call.insert(same, {calls[i], {}});
     same->second.push_back(callers[i]);
   }
   std::string message = fmt::format("the ranks of group {} do not call the same:", group_text(world_ranks));
@@ -250,10 +256,9 @@ std::string disagreement_text(std::span<const CollectiveCall> calls, std::span<c
   return message;
 }
 
-std::string ragged_disagreement_text(Traffic traffic, std::span<const int> world_ranks, int from,
-                                     std::int64_t sent_bytes, int to, std::int64_t expected_bytes) {
-  return fmt::format("{}: rank {} sends {} bytes to rank {}, which expects {}",
-                     place_text(CollectiveKind::kRaggedAllToAll, traffic, world_ranks), from, sent_bytes, to,
+std::string ragged_disagreement_text(std::string_view place, int from, std::int64_t sent_bytes, int to,
+                                     std::int64_t expected_bytes) {
+  return fmt::format("{}: rank {} sends {} bytes to rank {}, which expects {}", place, from, sent_bytes, to,
                      expected_bytes);
 }
 

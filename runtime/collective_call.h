@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "runtime/communicator.h"
 
@@ -96,10 +97,12 @@ void require_reducible(const CollectiveCall& call);
 /// Who called what, for calls that do not agree(): those of `callers`, ranks of the group of `world_ranks`.
 [[nodiscard]] std::string disagreement_text(std::span<const CollectiveCall> calls,
                                             std::span<const int> callers, std::span<const int> world_ranks);
-/// The same for one pair of a ragged exchange.
-[[nodiscard]] std::string ragged_disagreement_text(Traffic traffic, std::span<const int> world_ranks,
-                                                   int from, std::int64_t sent_bytes, int to,
-                                                   std::int64_t expected_bytes);
+/// The same for calls that were described elsewhere.
+[[nodiscard]] std::string disagreement_text(std::span<const std::string> calls, std::span<const int> callers,
+                                            std::span<const int> world_ranks);
+/// The same for one pair of a ragged exchange at `place`, a place_text().
+[[nodiscard]] std::string ragged_disagreement_text(std::string_view place, int from, std::int64_t sent_bytes,
+                                                   int to, std::int64_t expected_bytes);
 
 /// Adds what `rank` moved in `call` to its counters.
 void count_traffic(const CollectiveCall& call, int rank, std::span<const int> world_ranks,

@@ -189,8 +189,8 @@ std::string LocalGroup::disagreement(const Meeting& meeting) const {
       const std::int64_t sent = calls[static_cast<std::size_t>(from)].bytes_to(to);
       const std::int64_t expected = calls[static_cast<std::size_t>(to)].bytes_from(from);
       if (sent == expected) continue;
-      return ragged_disagreement_text(calls[0].traffic, world_ranks_, world_rank(from), sent, world_rank(to),
-                                      expected);
+      return ragged_disagreement_text(place_text(calls[0].kind, calls[0].traffic, world_ranks_),
+                                      world_rank(from), sent, world_rank(to), expected);
     }
   }
   return {};

@@ -161,8 +161,8 @@ void MpiExchange::check_header(int peer) {
     fail(disagreement_text(calls, ranks, world_ranks_));
   }
   if (header.bytes_for_peer != call_.bytes_from(peer)) {
-    fail(ragged_disagreement_text(call_.traffic, world_ranks_, world_rank(peer), header.bytes_for_peer,
-                                  world_rank(rank_), call_.bytes_from(peer)));
+    fail(ragged_disagreement_text(place_text(call_.kind, call_.traffic, world_ranks_), world_rank(peer),
+                                  header.bytes_for_peer, world_rank(rank_), call_.bytes_from(peer)));
   }
 }
 

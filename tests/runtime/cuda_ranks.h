@@ -11,10 +11,16 @@
 #include "tests/support/cuda.h"
 #include "tests/support/tensors.h"
 
-/// In-process ranks that share the first GPU.
+/// Ranks that share the first GPU: in-process ones, or in a job of processes NCCL's, by what the test is
+/// linked with (cuda_ranks_local.cpp, cuda_ranks_nccl.cpp).
 namespace flex::testing {
 
 inline constexpr Device kGpu = Device::cuda(0);
+
+/// Runs `body` once for each rank of a world of this topology. Among processes, each runs its own rank, and
+/// those beyond the world's size none.
+void run_cuda_ranks(const Topology& topology, Milliseconds deadline,
+                    const std::function<void(Communicator&)>& body);
 
 [[nodiscard]] inline Tensor on_gpu(const std::vector<double>& values, DType dtype = DType::kF64) {
   return make_tensor({std::ssize(values)}, values, dtype, kGpu);

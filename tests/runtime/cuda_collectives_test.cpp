@@ -2,19 +2,19 @@
 
 #include "tests/runtime/cuda_ranks.h"
 
-/// What each collective of in-process ranks does with data on one GPU.
+/// What each collective does with data on a GPU, of in-process ranks and of NCCL's.
 namespace flex::testing {
 namespace {
 
-class LocalCuda : public CudaRanks {
+class CudaCollectives : public CudaRanks {
  protected:
   static void run(const std::function<void(Communicator&)>& body) {
-    run_ranks({GetParam(), 2}, kPatient, body);
+    run_cuda_ranks({GetParam(), 2}, kPatient, body);
   }
 };
-INSTANTIATE_TEST_SUITE_P(Ranks, LocalCuda, ::testing::Values(1, 2, 4, 8));
+INSTANTIATE_TEST_SUITE_P(Ranks, CudaCollectives, ::testing::Values(1, 2, 4, 8));
 
-TEST_P(LocalCuda, AllToAllDeliversEveryPiece) {
+TEST_P(CudaCollectives, AllToAllDeliversEveryPiece) {
   run([](Communicator& world) {
     Stream stream(kGpu);
     for (const std::int64_t count : {0, 1, 1000, 70'000}) {
@@ -29,7 +29,7 @@ TEST_P(LocalCuda, AllToAllDeliversEveryPiece) {
   });
 }
 
-TEST_P(LocalCuda, AllToAllDeliversPiecesOfOddBytes) {
+TEST_P(CudaCollectives, AllToAllDeliversPiecesOfOddBytes) {
   const auto byte = [](int from, int to, std::int64_t i) {
     return static_cast<double>((31 * from + 7 * to + i) % 251);
   };
@@ -51,7 +51,7 @@ TEST_P(LocalCuda, AllToAllDeliversPiecesOfOddBytes) {
   });
 }
 
-TEST_P(LocalCuda, AllToAllSendsSharedPiecesToSeveralPeers) {
+TEST_P(CudaCollectives, AllToAllSendsSharedPiecesToSeveralPeers) {
   run([](Communicator& world) {
     constexpr std::int64_t kCount = 5;
     Stream stream(kGpu);
@@ -72,7 +72,7 @@ TEST_P(LocalCuda, AllToAllSendsSharedPiecesToSeveralPeers) {
   });
 }
 
-TEST_P(LocalCuda, RaggedAllToAllDeliversUnequalPieces) {
+TEST_P(CudaCollectives, RaggedAllToAllDeliversUnequalPieces) {
   const auto count = [](int from, int to) -> std::int64_t {
     return (from + to) % 3 == 0 ? 0 : 100 * from + 10 * to + 1;
   };
@@ -105,7 +105,7 @@ TEST_P(LocalCuda, RaggedAllToAllDeliversUnequalPieces) {
   });
 }
 
-TEST_P(LocalCuda, AllGatherOrdersByRankAlsoInPlace) {
+TEST_P(CudaCollectives, AllGatherOrdersByRankAlsoInPlace) {
   run([](Communicator& world) {
     Stream stream(kGpu);
     for (const std::int64_t count : {0, 1, 777}) {
@@ -130,7 +130,7 @@ TEST_P(LocalCuda, AllGatherOrdersByRankAlsoInPlace) {
   });
 }
 
-TEST_P(LocalCuda, BroadcastFromEachRoot) {
+TEST_P(CudaCollectives, BroadcastFromEachRoot) {
   run([](Communicator& world) {
     Stream stream(kGpu);
     for (const std::int64_t count : {0, 1, 999}) {

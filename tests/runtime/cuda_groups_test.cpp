@@ -5,14 +5,14 @@
 #include "tests/runtime/cuda_ranks.h"
 #include "tests/support/count_allocations.h"
 
-/// Groups, counters, streams and memory of in-process ranks on one GPU.
+/// Groups, counters, streams and memory of ranks on a GPU, in-process ones and NCCL's.
 namespace flex::testing {
 namespace {
 
-using LocalCudaGroups = CudaRanks;
+using CudaGroups = CudaRanks;
 
-TEST_F(LocalCudaGroups, SplitOrdersByKeyAndNests) {
-  run_ranks({4, 2}, kPatient, [](Communicator& world) {
+TEST_F(CudaGroups, SplitOrdersByKeyAndNests) {
+  run_cuda_ranks({4, 2}, kPatient, [](Communicator& world) {
     const int rank = world.rank();
     const auto parity = world.split(rank % 2, -rank);  // the larger rank first
     const auto three = world.split(rank == 1 ? 1 : 0, 0);
@@ -31,8 +31,8 @@ TEST_F(LocalCudaGroups, SplitOrdersByKeyAndNests) {
   });
 }
 
-TEST_F(LocalCudaGroups, MayBeDestroyedWhileTheirWorkIsQueued) {
-  run_ranks({4, 2}, kPatient, [](Communicator& world) {
+TEST_F(CudaGroups, MayBeDestroyedWhileTheirWorkIsQueued) {
+  run_cuda_ranks({4, 2}, kPatient, [](Communicator& world) {
     Stream stream(kGpu);
     Tensor ballast(DType::kU8, {std::int64_t{64} << 20}, kGpu);
     Tensor send = on_gpu(pieces(world.rank(), world.size(), 100));
@@ -47,8 +47,8 @@ TEST_F(LocalCudaGroups, MayBeDestroyedWhileTheirWorkIsQueued) {
   });
 }
 
-TEST_F(LocalCudaGroups, HostAndCpuCollectivesMixWithThoseOfTheGpu) {
-  run_ranks({3, 3}, kPatient, [](Communicator& world) {
+TEST_F(CudaGroups, HostAndCpuCollectivesMixWithThoseOfTheGpu) {
+  run_cuda_ranks({3, 3}, kPatient, [](Communicator& world) {
     for (int round = 0; round < 5; ++round) {
       meet_on_gpu(world);
       std::vector<std::int64_t> all(3, -1);
@@ -67,9 +67,9 @@ std::vector<std::int64_t> counted(Communicator& group, Traffic traffic) {
   return bytes;
 }
 
-TEST_F(LocalCudaGroups, CountersAreThoseOfTheCpu) {
+TEST_F(CudaGroups, CountersAreThoseOfTheCpu) {
   using Bytes = std::vector<std::int64_t>;
-  run_ranks({4, 2}, kPatient, [](Communicator& world) {
+  run_cuda_ranks({4, 2}, kPatient, [](Communicator& world) {
     const int rank = world.rank();
     Stream stream(kGpu);
     Tensor memory = Tensor::zeros(DType::kU8, {8192}, kGpu);
@@ -107,7 +107,7 @@ TEST_F(LocalCudaGroups, CountersAreThoseOfTheCpu) {
 }
 
 void check_hierarchical(int n, int m) {
-  run_ranks({n, m}, kPatient, [n, m](Communicator& world) {
+  run_cuda_ranks({n, m}, kPatient, [n, m](Communicator& world) {
     constexpr std::int64_t kCount = 3;
     NodeGroups groups(world);
     const std::vector<double> sent = pieces(world.rank(), n, kCount);
@@ -122,7 +122,7 @@ void check_hierarchical(int n, int m) {
   });
 }
 
-TEST_F(LocalCudaGroups, HierarchicalAllToAllEqualsLinearForEveryWorldAndNodeSize) {
+TEST_F(CudaGroups, HierarchicalAllToAllEqualsLinearForEveryWorldAndNodeSize) {
   for (int n = 1; n <= 8; ++n) {
     for (int m = 1; m <= n; ++m) {
       if (n % m == 0) check_hierarchical(n, m);
@@ -132,7 +132,7 @@ TEST_F(LocalCudaGroups, HierarchicalAllToAllEqualsLinearForEveryWorldAndNodeSize
 
 /// An exchange on each rank's stream of `stream_of(rank)`.
 void check_on_streams(const std::function<void*(int)>& stream_of) {
-  run_ranks({4, 2}, kPatient, [&](Communicator& world) {
+  run_cuda_ranks({4, 2}, kPatient, [&](Communicator& world) {
     Stream stream = Stream::borrow(kGpu, stream_of(world.rank()));
     Tensor send = on_gpu(pieces(world.rank(), world.size(), 50));
     Tensor recv = poisoned_on_gpu(send.num_elements());
@@ -144,7 +144,7 @@ void check_on_streams(const std::function<void*(int)>& stream_of) {
   });
 }
 
-TEST_F(LocalCudaGroups, WorkOnStreamsOfTheCaller) {
+TEST_F(CudaGroups, WorkOnStreamsOfTheCaller) {
   std::vector<cudaStream_t> streams(4);
   for (cudaStream_t& stream : streams) FLEX_CUDA_CHECK(cudaStreamCreate(&stream));
   check_on_streams([&](int rank) { return static_cast<void*>(streams[static_cast<std::size_t>(rank)]); });
@@ -155,8 +155,8 @@ TEST_F(LocalCudaGroups, WorkOnStreamsOfTheCaller) {
 
 // What CUDA allocates for itself is not in our hands, and rare: a call of ours that allocated would show in
 // every call.
-TEST_F(LocalCudaGroups, AllocateNothingOnceWarm) {
-  run_ranks({4, 2}, kPatient, [](Communicator& world) {
+TEST_F(CudaGroups, AllocateNothingOnceWarm) {
+  run_cuda_ranks({4, 2}, kPatient, [](Communicator& world) {
     const auto node = world.split(world.rank() / 2, 0);
     Stream stream(kGpu);
     Tensor send = Tensor::zeros(DType::kU8, {4096}, kGpu);

@@ -193,11 +193,11 @@ class Rank {
   std::vector<Round> rounds_;
 };
 
-using LocalCudaStress = CudaRanks;
-INSTANTIATE_TEST_SUITE_P(Ranks, LocalCudaStress, ::testing::Values(2, 4, 8));
+using CudaStress = CudaRanks;
+INSTANTIATE_TEST_SUITE_P(Ranks, CudaStress, ::testing::Values(2, 4, 8));
 
-TEST_P(LocalCudaStress, RandomCallsBetweenOtherWorkComeOutRight) {
-  run_ranks({GetParam(), 2}, kPatient, [](Communicator& world) {
+TEST_P(CudaStress, RandomCallsBetweenOtherWorkComeOutRight) {
+  run_cuda_ranks({GetParam(), 2}, kPatient, [](Communicator& world) {
     Rank rank(world);
     meet(world);  // memory is made by now: making and freeing it waits for the GPU and would hide races
     rank.run();

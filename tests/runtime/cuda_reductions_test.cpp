@@ -4,17 +4,17 @@
 
 #include "tests/runtime/cuda_ranks.h"
 
-/// The arithmetic of reductions among in-process ranks on one GPU.
+/// The arithmetic of reductions on a GPU, of in-process ranks and of NCCL's.
 namespace flex::testing {
 namespace {
 
-class LocalCudaReductions : public CudaRanks {
+class CudaReductions : public CudaRanks {
  protected:
   static void run(const std::function<void(Communicator&)>& body) {
-    run_ranks({GetParam(), 2}, kPatient, body);
+    run_cuda_ranks({GetParam(), 2}, kPatient, body);
   }
 };
-INSTANTIATE_TEST_SUITE_P(Ranks, LocalCudaReductions, ::testing::Values(1, 2, 4, 8));
+INSTANTIATE_TEST_SUITE_P(Ranks, CudaReductions, ::testing::Values(1, 2, 4, 8));
 
 constexpr DType kReduced[] = {DType::kF64, DType::kF32, DType::kF16, DType::kBF16, DType::kI64, DType::kI32};
 
@@ -55,7 +55,7 @@ std::vector<double> padded(const std::vector<double>& values, std::int64_t offse
   return all;
 }
 
-TEST_P(LocalCudaReductions, AllReduceReducesInRankOrderEveryTypeAtEveryAlignment) {
+TEST_P(CudaReductions, AllReduceReducesInRankOrderEveryTypeAtEveryAlignment) {
   run([](Communicator& world) {
     Stream stream(kGpu);
     for (const DType dtype : kReduced) {
@@ -80,7 +80,7 @@ TEST_P(LocalCudaReductions, AllReduceReducesInRankOrderEveryTypeAtEveryAlignment
   });
 }
 
-TEST_P(LocalCudaReductions, ReduceScatterSumsInRankOrderAlsoInPlace) {
+TEST_P(CudaReductions, ReduceScatterSumsInRankOrderAlsoInPlace) {
   run([](Communicator& world) {
     Stream stream(kGpu);
     for (const DType dtype : {DType::kF64, DType::kF32, DType::kF16, DType::kBF16}) {
@@ -109,7 +109,7 @@ TEST_P(LocalCudaReductions, ReduceScatterSumsInRankOrderAlsoInPlace) {
   });
 }
 
-TEST_P(LocalCudaReductions, AllReducePassesNanOnWhoeverHasIt) {
+TEST_P(CudaReductions, AllReducePassesNanOnWhoeverHasIt) {
   run([](Communicator& world) {
     Stream stream(kGpu);
     for (const DType dtype : {DType::kF64, DType::kF32, DType::kF16, DType::kBF16}) {
