@@ -17,12 +17,19 @@ namespace flex {
 template <int kDim>
 inline constexpr int kRowStride = kDim + 8;
 inline constexpr int kMmaTile = 16;
-/// A warp for each tile of the largest window.
+/// A warp for each tile of the largest window, and of one of 12 x 12. Blocks of at most the latter are
+/// compiled for fewer registers, so that several of them share an SM.
 inline constexpr int kMostMmaThreads = static_cast<int>(kMaxWindowSize) / kMmaTile * kWarpSize;
+inline constexpr int kSmallMmaThreads = 12 * 12 / kMmaTile * kWarpSize;
 
 /// Slots of a window in whole tiles.
 FLEX_HOST_DEVICE inline int padded_slots(std::int64_t window_size) {
   return static_cast<int>(ceil_div<std::int64_t>(window_size, kMmaTile) * kMmaTile);
+}
+
+/// Threads of a block.
+inline unsigned mma_threads(const AttentionParams& p) {
+  return static_cast<unsigned>(padded_slots(p.window_size) / kMmaTile * kWarpSize);
 }
 
 /// Calls function.operator()<T, kDim>() where the tensor cores take heads of this type and size; false, with

@@ -219,12 +219,12 @@ __device__ void key_gradients(const BackwardShared<T, kDim>& shared, const Atten
 }
 
 // A block has one head of some windows, a warp 16 queries and 16 keys of each.
-template <class T, int kDim>
-__global__ void __launch_bounds__(kMostMmaThreads)
+template <class T, int kDim, int kThreads, int kBlocks>
+__global__ void __launch_bounds__(kThreads, kBlocks)
     attend_mma_backward_kernel(const __grid_constant__ AttentionParams p, T* dqkv, float* score_sums,
                                float* scale_sums) {
   extern __shared__ __align__(16) unsigned char memory[];
-  __shared__ float warp_sums[kMostMmaThreads / kWarpSize];
+  __shared__ float warp_sums[kThreads / kWarpSize];
   const BackwardShared<T, kDim> shared(memory, padded_slots(p.window_size));
   const int head = static_cast<int>(blockIdx.y);
   const std::int64_t part = static_cast<std::int64_t>(blockIdx.x) * p.num_heads + head;
@@ -253,11 +253,12 @@ __global__ void __launch_bounds__(kMostMmaThreads)
 
 template <class T, int kDim>
 void launch(const AttentionParams& p, const AttentionSums& sums, T* dqkv, cudaStream_t stream) {
-  auto* kernel = attend_mma_backward_kernel<T, kDim>;
+  const unsigned threads = mma_threads(p);
+  auto* kernel = threads <= kSmallMmaThreads ? attend_mma_backward_kernel<T, kDim, kSmallMmaThreads, 2>
+                                             : attend_mma_backward_kernel<T, kDim, kMostMmaThreads, 1>;
   const std::size_t shared_bytes = backward_shared_bytes<T, kDim>(p);
   allow_shared_bytes(kernel, shared_bytes);
   const dim3 grid(grid_size(sums.parts), static_cast<unsigned>(p.num_heads));
-  const auto threads = static_cast<unsigned>(padded_slots(p.window_size) / kMmaTile * kWarpSize);
   kernel<<<grid, threads, shared_bytes, stream>>>(p, dqkv, sums.scores, sums.scales);
   FLEX_CUDA_CHECK(cudaGetLastError());
 }

@@ -69,8 +69,8 @@ __device__ void take_weights(float (&scores)[kStepTiles][2][4], RowState<kDim>& 
 }
 
 // A block has one head of one window, a warp 16 queries.
-template <class T, int kDim>
-__global__ void __launch_bounds__(kMostMmaThreads)
+template <class T, int kDim, int kThreads, int kBlocks>
+__global__ void __launch_bounds__(kThreads, kBlocks)
     attend_mma_kernel(const __grid_constant__ AttentionParams p, T* out, float* logsumexp) {
   extern __shared__ __align__(16) unsigned char memory[];
   const int padded = padded_slots(p.window_size);
@@ -146,11 +146,12 @@ __global__ void __launch_bounds__(kMostMmaThreads)
 
 template <class T, int kDim>
 void launch(const AttentionParams& p, const WindowAttentionArgs& args, cudaStream_t stream) {
-  auto* kernel = attend_mma_kernel<T, kDim>;
+  const unsigned threads = mma_threads(p);
+  auto* kernel = threads <= kSmallMmaThreads ? attend_mma_kernel<T, kDim, kSmallMmaThreads, 3>
+                                             : attend_mma_kernel<T, kDim, kMostMmaThreads, 1>;
   const std::size_t shared_bytes = forward_shared_bytes<T, kDim>(p);
   allow_shared_bytes(kernel, shared_bytes);
   const dim3 grid(grid_size(p.num_windows), static_cast<unsigned>(p.num_heads));
-  const auto threads = static_cast<unsigned>(padded_slots(p.window_size) / kMmaTile * kWarpSize);
   kernel<<<grid, threads, shared_bytes, stream>>>(p, args.out.as<T>(), args.logsumexp.as<float>());
   FLEX_CUDA_CHECK(cudaGetLastError());
 }

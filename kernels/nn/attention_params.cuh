@@ -90,7 +90,8 @@ __device__ inline float attention_exp(float v) {
 /// Part of a score that a head has for all pairs: the cosine's factor, or 1 / sqrt(d).
 __device__ inline float score_factor(const AttentionParams& p, int head) {
   if (p.scale == nullptr) return 1.0F / sqrtf(static_cast<float>(p.head_dim));
-  return expf(fminf(p.scale[head], logf(static_cast<float>(kMaxCosineScale))));
+  const bool is_clamped = p.scale[head] > logf(static_cast<float>(kMaxCosineScale));  // NaN is not
+  return is_clamped ? static_cast<float>(kMaxCosineScale) : expf(p.scale[head]);
 }
 
 /// What a product with this vector is multiplied by: 1 over its norm with the cosine.
