@@ -128,7 +128,6 @@ std::vector<double> errors_of(std::span<const PassPrediction> predictions, std::
 
 double median_or_none(std::span<const double> errors) { return errors.empty() ? 0 : median(errors); }
 
-
 }  // namespace
 
 double PassPrediction::relative_error() const {
@@ -188,7 +187,7 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
     PassMeasurement measurement(
         pairs, {.dtype = settings.dtype, .seed = settings.seed + 1, .operations = operations}, context,
         stream);
-    const int rounds = run_rounds(
+    const Rounds rounds = run_rounds(
         settings.budget_s, settings.min_rounds, context,
         [&] {
           sweep.run_round_blocking();
@@ -196,7 +195,7 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
         },
         progress);
     if (world.rank() != 0) return;
-    recording.rounds = rounds;
+    recording.rounds = rounds.count;
     recording.samples = sweep.samples();
     recording.calibration_passes = sweep.passes();
     recording.passes = measurement.passes();

@@ -171,7 +171,8 @@ std::vector<std::string> TuningCache::verify() {
       if (environment == environments.end() || layer == layers.end()) continue;
       verify_case(store, id, {environment->second, layer->second, id.one}, found);
     }
-    for (const auto& [id, environment] : environments) static_cast<void>(store.samples(id));  // counts bad rows
+    for (const auto& [id, environment] : environments)
+      static_cast<void>(store.samples(id));  // counts bad rows
     const std::int64_t num_bad = store.num_bad_rows() - before;
     if (num_bad > 0)
       found.push_back(fmt::format("{} row(s) whose checksum is wrong; they are not used", num_bad));

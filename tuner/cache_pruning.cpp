@@ -47,10 +47,10 @@ std::int64_t CacheStore::remove_bad_rows() {
                     table, columns, environment, layer));
     count += database_.num_changes();
   }
-  database_.execute(
-      fmt::format("DELETE FROM samples WHERE checksum <> flex_checksum({}) OR environment NOT IN (SELECT id FROM "
-                  "environments WHERE NOT {})",
-                  FLEX_SAMPLE_COLUMNS, environment));
+  database_.execute(fmt::format(
+      "DELETE FROM samples WHERE checksum <> flex_checksum({}) OR environment NOT IN (SELECT id FROM "
+      "environments WHERE NOT {})",
+      FLEX_SAMPLE_COLUMNS, environment));
   count += database_.num_changes();
   database_.execute(fmt::format("DELETE FROM environments WHERE {}", environment));
   database_.execute(fmt::format("DELETE FROM layers WHERE {}", layer));

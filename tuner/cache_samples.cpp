@@ -26,7 +26,8 @@ void CacheStore::put_samples(const Environment& environment, const std::string& 
 std::vector<StoredSample> CacheStore::samples(std::uint64_t environment) {
   std::vector<StoredSample> samples;
   database_
-      .prepare("SELECT " FLEX_SAMPLE_COLUMNS ", checksum FROM samples WHERE environment = ?1 ORDER BY part, number")
+      .prepare("SELECT " FLEX_SAMPLE_COLUMNS
+               ", checksum FROM samples WHERE environment = ?1 ORDER BY part, number")
       .bind(static_cast<std::int64_t>(environment))
       .each([&](const Statement& row) {
         if (row.checksum(kSampleColumns, {}) != static_cast<std::uint64_t>(row.integer(kSampleColumns))) {
