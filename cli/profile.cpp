@@ -14,6 +14,7 @@
 #include "cli/progress.h"
 #include "cli/rank_options.h"
 #include "cli/table.h"
+#include "runtime/bind_thread.h"
 #include "runtime/environment.h"
 #include "runtime/gather_texts.h"
 #include "runtime/local_cluster.h"
@@ -89,6 +90,7 @@ std::vector<std::string> share_known(const std::vector<SamplePart>& mine, RankCo
 
 /// One rank's part; rank 0 fills `profiled`.
 void profile_rank(const Options& options, Device device, Communicator& world, Profiled& profiled) {
+  if (device.is_cpu() && options.machine.launcher == "threads") bind_this_thread(world.rank());
   RankContext context(world, device, {.allow_tf32 = options.machine.tf32});
   const bool is_first = world.rank() == 0;
   const Cluster cluster = local_cluster(world.counters().topology(), device);
