@@ -90,10 +90,11 @@ void merge_from(const CacheCommandOptions& options) {
     const CacheMerge merge = cache.merge(other);
     sum.num_trials += merge.num_trials;
     sum.num_decisions += merge.num_decisions;
+    sum.num_parts += merge.num_parts;
   }
   require_kept(cache);
-  fmt::print("{}: {} new trial(s), {} new or changed decision(s)\n", options.cache, sum.num_trials,
-             sum.num_decisions);
+  fmt::print("{}: {} new trial(s), {} new or changed decision(s), samples of {} new part(s)\n", options.cache,
+             sum.num_trials, sum.num_decisions, sum.num_parts);
 }
 
 void prune(const CacheCommandOptions& options) {
@@ -109,7 +110,7 @@ void prune(const CacheCommandOptions& options) {
   TuningCache cache = options.dry_run ? read_for_command(options.cache) : open_to_write(options.cache);
   const std::int64_t count = cache.prune(pruning);
   if (!options.dry_run) require_kept(cache);
-  fmt::print("{}: {} trial(s) and decision(s) {}\n", options.cache, count,
+  fmt::print("{}: {} trial(s), decision(s) and sample(s) {}\n", options.cache, count,
              options.dry_run ? "would be removed" : "removed");
 }
 

@@ -22,6 +22,7 @@
 #include "runtime/environment.h"
 #include "runtime/local_cluster.h"
 #include "runtime/pinned_plans.h"
+#include "tuner/stored_calibration.h"
 
 // flexmoe explain --ranks 4 --tokens ... | --cluster azure_ndv4_a100 --nodes 32 --tokens ...
 // Says why a layer runs, or would run, with its plans: candidates, predictions, trials, what is illegal.
@@ -200,10 +201,6 @@ void run(const Options& options) {
   const MemoryLimit limit{.bytes = static_cast<std::int64_t>(options.memory_limit_bytes)};
   std::erase_if(e.target.problem.plans,
                 [&](const Plan& plan) { return plan != kDefaultPlan && !limit.allows(workload, plan); });
-  const Calibration calibration = options.described.calibration_of(machine.cluster);
-  e.calibration = calibration_text(calibration, machine.cluster);
-  e.calibration.pop_back();
-  const CostModel costs(machine.cluster, calibration.parameters);
   std::optional<TuningCache> cache;
   if (!options.cache.empty() && std::filesystem::exists(options.cache)) {
     cache = TuningCache::open(options.cache, {.mode = CacheMode::kRead});
@@ -213,6 +210,14 @@ void run(const Options& options) {
         options.cache.empty() ? "no tuning cache" : fmt::format("there is no tuning cache {}", options.cache);
   }
   TuningCache* known = cache ? &*cache : nullptr;
+  std::optional<Calibration> calibration;
+  if (known != nullptr && options.described.calibration.empty()) {
+    calibration = stored_calibration(*known, machine.environment, machine.cluster);
+  }
+  if (!calibration) calibration = options.described.calibration_of(machine.cluster);
+  e.calibration = calibration_text(*calibration, machine.cluster);
+  e.calibration.pop_back();
+  const CostModel costs(machine.cluster, calibration->parameters);
   e.candidates = candidates_of(e.target, costs, known, limit);
   choose(e, known, costs);
   e.illegal = illegal_plans(e.target, limit);

@@ -16,6 +16,7 @@
 #include "cli/layer_options.h"
 #include "cli/progress.h"
 #include "cli/rank_options.h"
+#include "cli/run_cache.h"
 #include "cli/table.h"
 #include "cli/tune_grid.h"
 #include "cli/tune_table.h"
@@ -206,8 +207,6 @@ void tune_rank(const Options& options, const std::vector<LayerOptions>& layers, 
   Stream stream(device);
   const bool is_first = world.rank() == 0;
   const Cluster cluster = local_cluster(world.counters().topology(), device);
-  const Calibration calibration = options.described.calibration_of(cluster);
-  const CostModel costs(cluster, calibration.parameters);
   const Environment environment = environment_of(context, cluster);
   std::optional<TuningCache> cache;
   std::optional<TuneProgress> progress;
@@ -216,6 +215,9 @@ void tune_rank(const Options& options, const std::vector<LayerOptions>& layers, 
     progress.emplace(layers.size(), options);
     tuned.where = world.description();
   }
+  const Calibration calibration =
+      calibration_for_run(options.described, cache ? &*cache : nullptr, environment, context, cluster);
+  const CostModel costs(cluster, calibration.parameters);
   const MeasurementSettings measurement{.relative_half_width = options.precision,
                                         .seed = options.seed,
                                         .should_stop = [] { return Interrupt::requested(); }};

@@ -96,6 +96,7 @@ void fit_kinds(CalibrationResult& result, const Cluster& cluster, std::span<cons
     const double own = quantile(errors.own[kind], 0.5);
     fit.own_parameters = fit.num_samples >= settings.min_kind_samples && own < kBetter * shared;
     fit.median_error = fit.own_parameters ? own : shared;
+    fit.p95_error = quantile(fit.own_parameters ? errors.own[kind] : errors.shared[kind], 0.95);
     fit.band = quantile(fit.own_parameters ? errors.own[kind] : errors.shared[kind], kBandQuantile);
     result.parameters.relative_error[kind] = fit.band;
     if (fit.own_parameters) {

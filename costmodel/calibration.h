@@ -25,6 +25,7 @@ struct CalibrationSettings {
 struct KindFit {
   std::int64_t num_samples = 0;
   double median_error = 0;  ///< of |predicted / measured - 1| of held-out samples
+  double p95_error = 0;     ///< below which 95% of them are
   double band = 0;          ///< below which 68.3% of them are: what becomes CostParameters::relative_error
   bool own_parameters = false;
 };

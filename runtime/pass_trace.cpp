@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 
 #include "costmodel/pass_sequence.h"
 #include "costmodel/simulation_spans.h"
@@ -27,6 +28,8 @@ Simulation simulate_all_ranks(const MeasuredPair& pair, DType dtype, const Clust
 std::vector<Span> measure(const MeasuredPair& pair, const TraceSettings& settings, const Topology& topology) {
   constexpr auto kDeadline = std::chrono::minutes(1);
   constexpr int kWarmUp = 5;
+  // Ends CUPTI when no rank calls CUDA any more.
+  const std::unique_ptr<RangeSource> keeper = make_range_source(settings.device, settings.clock, 0, 0);
   std::vector<std::vector<Span>> by_rank(static_cast<std::size_t>(topology.world));
   run_ranks(topology, kDeadline, [&](Communicator& world) {
     if (settings.device.is_cpu()) bind_this_thread(world.rank());

@@ -8,6 +8,7 @@
 #include "base/require.h"
 #include "costmodel/plan_space.h"
 #include "profiler/mark_source.h"
+#include "runtime/max_over_ranks.h"
 #include "runtime/measured_operations.h"
 #include "runtime/timed_layer.h"
 
@@ -102,22 +103,29 @@ std::vector<MeasuredPass> ProfileSweep::passes() const {
   return passes;
 }
 
-int run_rounds(double budget_s, int min_rounds, RankContext& context, const std::function<void()>& run_round,
-               const BudgetProgress& progress) {
+Rounds run_rounds(double budget_s, int min_rounds, RankContext& context,
+                  const std::function<void()>& run_round, const BudgetProgress& progress,
+                  const std::function<bool()>& should_stop) {
   constexpr double kMsPerS = 1e3;
   const std::int64_t start_ns = steady_now_ns();
-  std::vector<std::int64_t> elapsed_ns(static_cast<std::size_t>(context.size()));
-  for (int round = 1;; ++round) {
+  Rounds rounds;
+  for (;;) {
     run_round();
-    const std::int64_t mine = steady_now_ns() - start_ns;
-    context.control().gather_host_blocking({&mine, 1}, elapsed_ns);
-    const double elapsed_s = static_cast<double>(elapsed_ns.front()) * 1e-9;
-    if (progress && context.rank() == 0) {
+    ++rounds.count;
+    const bool is_first = context.rank() == 0;
+    // Of the ranks' largest numbers the first is rank 0's clock.
+    std::array<std::int64_t, 2> agreed = {is_first ? steady_now_ns() - start_ns : 0,
+                                          should_stop && should_stop() ? 1 : 0};
+    max_over_ranks_blocking(agreed, context.control());
+    const double elapsed_s = static_cast<double>(agreed[0]) * 1e-9;
+    rounds.stopped = agreed[1] != 0;
+    if (progress && is_first) {
       progress(static_cast<int>(std::min(elapsed_s, budget_s) * kMsPerS),
                static_cast<int>(budget_s * kMsPerS));
     }
     // Stops nearer to the budget than one more round would.
-    if (round >= min_rounds && elapsed_s * (1 + 0.5 / round) >= budget_s) return round;
+    const bool spent = elapsed_s * (1 + 0.5 / rounds.count) >= budget_s;
+    if (rounds.stopped || (rounds.count >= min_rounds && spent)) return rounds;
   }
 }
 

@@ -62,9 +62,15 @@ class ProfileSweep {
 [[nodiscard]] std::vector<CostSample> profile_sweep(const ProfileSettings& settings, RankContext& context,
                                                     const BudgetProgress& progress = {});
 
-/// Calls run_round() until `budget_s` seconds are used up, by rank 0's clock, but at least `min_rounds`
-/// times. Collective. Returns the number of rounds.
-int run_rounds(double budget_s, int min_rounds, RankContext& context, const std::function<void()>& run_round,
-               const BudgetProgress& progress = {});
+struct Rounds {
+  int count = 0;
+  bool stopped = false;  ///< by should_stop(), of any rank
+};
+
+/// Calls run_round() until `budget_s` seconds are used up, by rank 0's clock, but at least `min_rounds` times
+/// unless should_stop() says yes after one. Collective; equal on all ranks.
+Rounds run_rounds(double budget_s, int min_rounds, RankContext& context,
+                  const std::function<void()>& run_round, const BudgetProgress& progress = {},
+                  const std::function<bool()>& should_stop = {});
 
 }  // namespace flex

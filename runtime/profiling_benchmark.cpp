@@ -96,7 +96,6 @@ class Watched {
     ++cupti_times_.count;
   }
   void sample(SpanRecorder& recorder) {
-    stream_.synchronize_blocking();
     begin(recorder);
     recorder.set_place(0, 0);
     iterate();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "base/require.h"
 #include "kernels/hold_stream.h"
@@ -61,9 +62,9 @@ TimedLayer::TimedLayer(const LayerShape& shape, DType dtype, std::uint64_t seed,
 
 TimedLayer::~TimedLayer() { context_.executor().set_observer(nullptr); }
 
-void TimedLayer::wait_for_all() {
-  const std::int64_t here = 0;
-  context_.control().gather_host_blocking({&here, 1}, arrivals_);
+std::int64_t TimedLayer::meet_all(std::int64_t number) {
+  context_.control().gather_host_blocking({&number, 1}, arrivals_);
+  return std::ranges::max(arrivals_);
 }
 
 void TimedLayer::run(const PlanPair& plans, MarkSource* marks, double hold_us) {
@@ -73,8 +74,9 @@ void TimedLayer::run(const PlanPair& plans, MarkSource* marks, double hold_us) {
                          .plans = plans,
                          .training = true,
                          .equal_tokens = true};
-  wait_for_all();
-  if (hold_us > 0) hold_stream(stream_, hold_us);
+  // Ranks that share a device are held equally long, so that they go on together.
+  const std::int64_t hold_ns = meet_all(std::llround(hold_us * 1e3));
+  if (hold_ns > 0) hold_stream(stream_, static_cast<double>(hold_ns) * 1e-3);
   issue_clock_.start();
   const std::int64_t begin_ns = steady_now_ns();
   if (marks != nullptr) marks->mark(stream_);

@@ -76,7 +76,8 @@ class TimedLayer {
              Stream& stream, RangeClock clock);
   void run(const PlanPair& plans, MarkSource* marks, double hold_us = 0);
   std::span<const RecordedOperation> record(const PlanPair& plans, PassOrder order, double hold_us);
-  void wait_for_all();
+  /// Waits for all ranks. Returns the largest of their numbers.
+  std::int64_t meet_all(std::int64_t number);
   [[nodiscard]] double hold_us() const;
 
   LayerShape shape_;

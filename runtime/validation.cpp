@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <thread>
 #include <utility>
@@ -127,11 +128,6 @@ std::vector<double> errors_of(std::span<const PassPrediction> predictions, std::
 
 double median_or_none(std::span<const double> errors) { return errors.empty() ? 0 : median(errors); }
 
-/// Makes the context of a GPU, so that no rank's deadline pays for it. Nothing on a CPU.
-void wake(Device device) {
-  if (device.is_cuda()) Stream(device).synchronize_blocking();
-}
-
 }  // namespace
 
 double PassPrediction::relative_error() const {
@@ -161,7 +157,8 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
   constexpr auto kDeadline = std::chrono::minutes(2);
   const Topology topology{settings.world, settings.world};
   const bool on_gpu = settings.device.is_cuda();
-  wake(settings.device);
+  // Makes the context of a GPU before any deadline begins, and ends CUPTI when no rank calls CUDA any more.
+  const std::unique_ptr<RangeSource> keeper = make_range_source(settings.device, settings.clock, 0, 0);
   ValidationRecording recording{.device = device_name(settings.device),
                                 .is_gpu = on_gpu,
                                 .host_cores = static_cast<int>(std::thread::hardware_concurrency()),
@@ -190,7 +187,7 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
     PassMeasurement measurement(
         pairs, {.dtype = settings.dtype, .seed = settings.seed + 1, .operations = operations}, context,
         stream);
-    const int rounds = run_rounds(
+    const Rounds rounds = run_rounds(
         settings.budget_s, settings.min_rounds, context,
         [&] {
           sweep.run_round_blocking();
@@ -198,7 +195,7 @@ ValidationRecording record_validation(const ValidationSettings& settings, const 
         },
         progress);
     if (world.rank() != 0) return;
-    recording.rounds = rounds;
+    recording.rounds = rounds.count;
     recording.samples = sweep.samples();
     recording.calibration_passes = sweep.passes();
     recording.passes = measurement.passes();

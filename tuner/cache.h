@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "costmodel/cost_sample.h"
 #include "tuner/cache_snapshot.h"
 #include "tuner/derive_decision.h"
 #include "tuner/trial.h"
@@ -37,9 +38,17 @@ struct CachedCase {
   std::int64_t num_trials = 0;
 };
 
+/// Samples of operations that were measured together.
+struct SamplePart {
+  std::string name;
+  std::int64_t measured_at_ns = 0;  ///< since 1970-01-01 UTC
+  std::vector<CostSample> samples;
+};
+
 struct CacheMerge {
   std::int64_t num_trials = 0;     ///< that were not there
   std::int64_t num_decisions = 0;  ///< that are new or changed
+  std::int64_t num_parts = 0;      ///< of samples that were not there
 };
 
 /// What is removed; nothing of what is left out.
@@ -93,13 +102,20 @@ class TuningCache {
   /// All decisions of an environment, for lookups while the layer runs.
   [[nodiscard]] CacheSnapshot snapshot(const Environment& environment);
 
+  /// Keeps samples that were measured together in an environment, in place of what the part had.
+  /// @throws InputError for no name or no samples.
+  void record_samples(const Environment& environment, const std::string& part,
+                      std::span<const CostSample> samples);
+  /// All of an environment, in the order of their names.
+  [[nodiscard]] std::vector<SamplePart> samples(const Environment& environment);
+
   /// Everything, in a fixed order.
   [[nodiscard]] std::vector<CachedCase> cases();
 
   /// Takes over what `other` knows. Where both have a decision, the new one is derived from the trials of
-  /// both.
+  /// both; where both have a part of samples, the own stays.
   CacheMerge merge(TuningCache& other);
-  /// Returns the number of trials and decisions that were removed.
+  /// Returns the number of trials, decisions and samples that were removed.
   std::int64_t prune(const CachePruning& pruning);
   /// What is wrong with the content, one line each; empty: nothing. Reads everything.
   [[nodiscard]] std::vector<std::string> verify();

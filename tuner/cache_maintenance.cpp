@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "base/require.h"
 #include "tuner/cache.h"
@@ -53,6 +54,39 @@ std::optional<Decision> merged(const TuningKey& key, const std::vector<Trial>& t
   return rests_on_the_same ? better : *derived;
 }
 
+/// A part of samples as it is stored.
+struct SamplesOf {
+  Environment environment;
+  std::string part;
+  std::vector<std::string> lines;
+  std::int64_t measured_at_ns = 0;
+};
+
+std::vector<SamplesOf> samples_of_all(CacheStore& store) {
+  std::vector<SamplesOf> all;
+  for (const auto& [id, environment] : store.environments()) {
+    std::string part;  // never empty in the file
+    for (StoredSample& stored : store.samples(id)) {
+      if (std::exchange(part, stored.part) != stored.part) {
+        all.push_back({environment, stored.part, {}, stored.measured_at_ns});
+      }
+      all.back().lines.push_back(std::move(stored.line));
+    }
+  }
+  return all;
+}
+
+std::int64_t merge_samples(CacheStore& store, const std::vector<SamplesOf>& theirs) {
+  std::int64_t num_parts = 0;
+  for (const SamplesOf& one : theirs) {
+    const std::vector<StoredSample> ours = store.samples(environment_id(one.environment));
+    if (std::ranges::find(ours, one.part, &StoredSample::part) != ours.end()) continue;
+    store.put_samples(one.environment, one.part, one.lines, one.measured_at_ns);
+    ++num_parts;
+  }
+  return num_parts;
+}
+
 }  // namespace
 
 CacheMerge TuningCache::merge(TuningCache& other) {
@@ -60,9 +94,12 @@ CacheMerge TuningCache::merge(TuningCache& other) {
   std::vector<std::vector<Trial>> trials;
   trials.reserve(theirs.size());
   for (const CachedCase& one : theirs) trials.push_back(other.trials(one.key));
+  const std::vector<SamplesOf> their_samples =
+      other.guarded([](CacheStore& store) { return samples_of_all(store); });
   return guarded([&](CacheStore& store) {
     CacheMerge result;
     Transaction transaction(store.database());
+    result.num_parts = merge_samples(store, their_samples);
     for (std::size_t i = 0; i < theirs.size(); ++i) {
       const TuningKey& key = theirs[i].key;
       const CaseId id = id_of(key);
@@ -134,6 +171,8 @@ std::vector<std::string> TuningCache::verify() {
       if (environment == environments.end() || layer == layers.end()) continue;
       verify_case(store, id, {environment->second, layer->second, id.one}, found);
     }
+    for (const auto& [id, environment] : environments)
+      static_cast<void>(store.samples(id));  // counts bad rows
     const std::int64_t num_bad = store.num_bad_rows() - before;
     if (num_bad > 0)
       found.push_back(fmt::format("{} row(s) whose checksum is wrong; they are not used", num_bad));

@@ -20,7 +20,7 @@ std::int64_t CacheStore::remove_trials_before(std::int64_t time_ns) {
 
 std::int64_t CacheStore::remove_other_builds(const std::string& build) {
   std::int64_t count = 0;
-  for (const char* table : {"trials", "decisions"}) {
+  for (const char* table : {"trials", "decisions", "samples"}) {
     database_
         .prepare(fmt::format(
             "DELETE FROM {} WHERE environment IN (SELECT id FROM environments WHERE build <> ?1)", table))
@@ -47,6 +47,11 @@ std::int64_t CacheStore::remove_bad_rows() {
                     table, columns, environment, layer));
     count += database_.num_changes();
   }
+  database_.execute(fmt::format(
+      "DELETE FROM samples WHERE checksum <> flex_checksum({}) OR environment NOT IN (SELECT id FROM "
+      "environments WHERE NOT {})",
+      FLEX_SAMPLE_COLUMNS, environment));
+  count += database_.num_changes();
   database_.execute(fmt::format("DELETE FROM environments WHERE {}", environment));
   database_.execute(fmt::format("DELETE FROM layers WHERE {}", layer));
   return count;

@@ -66,6 +66,10 @@ std::string insert_trial_sql() {
              FLEX_TRIAL_COLUMNS, parameters(kTrialColumns));
 }
 
+std::string insert_sample_sql() {
+  return insert_sql("INSERT", "samples", FLEX_SAMPLE_COLUMNS, kSampleColumns);
+}
+
 std::string insert_decision_sql() {
   return insert_sql("INSERT OR REPLACE", "decisions", FLEX_DECISION_COLUMNS, kDecisionColumns);
 }

@@ -15,6 +15,7 @@ namespace flex {
   FLEX_CASE_COLUMNS                                                                   \
   ", plan, source, is_complete, strategy, median_ns, default_median_ns, plan_trial, " \
   "default_trial, num_trials, decided_at_ns"
+#define FLEX_SAMPLE_COLUMNS "environment, part, number, line, measured_at_ns"
 #define FLEX_OF_CASE                                                                                  \
   "environment = ?1 AND layer = ?2 AND pass = ?3 AND given_degree = ?4 AND capacity_bucket = ?5 AND " \
   "imbalance_bucket = ?6"
@@ -22,6 +23,7 @@ namespace flex {
 inline constexpr int kCaseColumns = 6;
 inline constexpr int kTrialColumns = 20;
 inline constexpr int kDecisionColumns = 16;
+inline constexpr int kSampleColumns = 5;
 
 /// The fields of an environment or a layer.
 struct FieldList {
@@ -35,6 +37,7 @@ struct FieldList {
 [[nodiscard]] std::string insert_environment_sql();
 [[nodiscard]] std::string insert_layer_sql();
 [[nodiscard]] std::string insert_trial_sql();
+[[nodiscard]] std::string insert_sample_sql();
 /// Takes the place of what is there.
 [[nodiscard]] std::string insert_decision_sql();
 

@@ -89,10 +89,14 @@ CacheStore::CacheStore(Database database)
       decisions_of_environment_(database_.prepare("SELECT " FLEX_DECISION_COLUMNS
                                                   ", checksum FROM decisions WHERE environment = ?1")) {}
 
-void CacheStore::put_key(const TuningKey& key) {
+void CacheStore::put_environment(const Environment& environment) {
   BindField bind_environment{insert_environment_};
-  for_each_environment_field(key.environment, bind_environment);
+  for_each_environment_field(environment, bind_environment);
   insert_environment_.run();
+}
+
+void CacheStore::put_key(const TuningKey& key) {
+  put_environment(key.environment);
   BindField bind_layer{insert_layer_};
   for_each_layer_field(key.layer, bind_layer);
   insert_layer_.run();

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -22,6 +23,13 @@ struct CaseId {
 };
 [[nodiscard]] CaseId id_of(const TuningKey& key);
 
+/// A row of samples.
+struct StoredSample {
+  std::string part;
+  std::string line;
+  std::int64_t measured_at_ns = 0;
+};
+
 /// Values to rows and back, over a database of the current schema. What is read is checked: a row whose
 /// checksum is wrong, or that holds what cannot be, is left out and counted. Every call may throw
 /// SqliteError; who writes more than one row opens a Transaction around it.
@@ -33,6 +41,12 @@ class CacheStore {
 
   /// Makes a case known, before its first trial or decision.
   void put_key(const TuningKey& key);
+  void put_environment(const Environment& environment);
+  /// In place of what the part has.
+  void put_samples(const Environment& environment, const std::string& part,
+                   std::span<const std::string> lines, std::int64_t measured_at_ns);
+  /// Part after part, in the order of the lines.
+  [[nodiscard]] std::vector<StoredSample> samples(std::uint64_t environment);
   /// False if it is there already.
   bool put_trial(const CaseId& id, std::uint64_t trial, const Trial& value);
   /// In place of the one that is there.
@@ -56,9 +70,10 @@ class CacheStore {
 
   /// Removes trials made before a time that no decision rests on. Returns how many.
   std::int64_t remove_trials_before(std::int64_t time_ns);
-  /// Removes every row of a build of Flex other than `build`. Returns how many trials and decisions.
+  /// Removes every row of a build of Flex other than `build`. Returns how many trials, decisions and samples.
   std::int64_t remove_other_builds(const std::string& build);
-  /// Removes rows with wrong checksums, and what refers to them. Returns how many trials and decisions.
+  /// Removes rows with wrong checksums, and what refers to them. Returns how many trials, decisions and
+  /// samples.
   std::int64_t remove_bad_rows();
 
   /// Rows read so far that were left out; a row that was read twice counts twice.

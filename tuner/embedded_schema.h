@@ -4,7 +4,7 @@
 
 namespace flex {
 
-inline constexpr std::int64_t kSchemaVersion = 2;        ///< that schema.sql makes
+inline constexpr std::int64_t kSchemaVersion = 3;        ///< that schema.sql makes
 inline constexpr std::int64_t kOldestSchemaVersion = 1;  ///< that can be migrated
 
 extern const char* const kSchemaSql;

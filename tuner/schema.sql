@@ -1,4 +1,4 @@
--- Schema 2 of the tuning cache. Every row carries a checksum over its other columns, formed by flex_checksum();
+-- Schema 3 of the tuning cache. Every row carries a checksum over its other columns, formed by flex_checksum();
 -- an environment and a layer are known by it.
 
 CREATE TABLE environments (
@@ -81,4 +81,15 @@ CREATE TABLE decisions (
   decided_at_ns INTEGER NOT NULL,
   checksum INTEGER NOT NULL,
   PRIMARY KEY (environment, layer, pass, given_degree, capacity_bucket, imbalance_bucket)
+) STRICT, WITHOUT ROWID;
+
+-- What operations took, from which cost models are fitted. Replaced part by part.
+CREATE TABLE samples (
+  environment INTEGER NOT NULL REFERENCES environments (id),
+  part TEXT NOT NULL,                 -- what was measured together, e.g. 'bf16 T4096 M1024 H1024 E4 k2 f1, r1 d2 linear'
+  number INTEGER NOT NULL,            -- of the line in its part
+  line TEXT NOT NULL,                 -- a cost sample in JSON
+  measured_at_ns INTEGER NOT NULL,    -- since 1970-01-01 UTC
+  checksum INTEGER NOT NULL,
+  PRIMARY KEY (environment, part, number)
 ) STRICT, WITHOUT ROWID;

@@ -103,7 +103,7 @@ TEST_F(CacheProgram, ExportsAndImportsTheSameTrials) {
   const std::string other = file("other.db");
   EXPECT_EQ(cache("export " + results).out, results + ": 4 trial(s) of 2 case(s)\n");
   EXPECT_EQ(flexmoe("cache import " + results + " --cache " + other).out,
-            other + ": 4 new trial(s), 1 new or changed decision(s)\n")
+            other + ": 4 new trial(s), 1 new or changed decision(s), samples of 0 new part(s)\n")
       << "r1 is no default of a pass with r2 given";
   EXPECT_EQ(cache("import " + results).out, path_ + ": 0 new trial(s), 0 new or changed decision(s)\n");
   const auto rows = json::parse(flexmoe("cache list --json --cache " + other).out);
@@ -131,10 +131,10 @@ TEST_F(CacheProgram, MergesCaches) {
 
 TEST_F(CacheProgram, PrunesWhatItIsTold) {
   EXPECT_EQ(cache("prune --older-than 1 --dry-run").out,
-            path_ + ": 2 trial(s) and decision(s) would be removed\n");
-  EXPECT_EQ(cache("prune --older-than 1").out, path_ + ": 2 trial(s) and decision(s) removed\n")
+            path_ + ": 2 trial(s), decision(s) and sample(s) would be removed\n");
+  EXPECT_EQ(cache("prune --older-than 1").out, path_ + ": 2 trial(s), decision(s) and sample(s) removed\n")
       << "a decision rests on the other two";
-  EXPECT_EQ(cache("prune --bad-rows").out, path_ + ": 0 trial(s) and decision(s) removed\n");
+  EXPECT_EQ(cache("prune --bad-rows").out, path_ + ": 0 trial(s), decision(s) and sample(s) removed\n");
   EXPECT_EQ(json::parse(cache("list --json").out).size(), 1);
 }
 

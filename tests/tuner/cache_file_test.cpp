@@ -136,7 +136,7 @@ TEST(CacheSchema, AnOldFileIsMigratedAndACopyKept) {
   TuningCache cache = TuningCache::open(path);
   EXPECT_EQ(::testing::internal::GetCapturedStderr(),
             "flexmoe warning: tuning cache " + path.string() +
-                ": brought to schema 2; the file as it was is kept as " + path.string() + ".schema1\n");
+                ": brought to schema 3; the file as it was is kept as " + path.string() + ".schema1\n");
   EXPECT_EQ(cache.snapshot(key_at(0).environment).entries().size(), 5);
   std::vector<Trial> expected = two_trials();
   for (Trial& trial : expected) trial.device_clock_MHz = 0;  // schema 1 does not say
@@ -162,7 +162,7 @@ TEST(CacheSchema, AMigratedFileHasTheTablesOfAFreshOne) {
   const auto describe = [](const fs::path& path) {
     std::string text;
     const Database database = Database::open(path, Database::Access::kCreate);
-    for (const char* table : {"environments", "layers", "trials", "decisions"}) {
+    for (const char* table : {"environments", "layers", "trials", "decisions", "samples"}) {
       database.prepare("SELECT name, type, \"notnull\", pk FROM pragma_table_info(?1)")
           .bind(std::string_view(table))
           .each([&](const Statement& row) {
@@ -212,9 +212,9 @@ TEST(CacheSchema, ANewerFileIsSetAside) {
   const TemporaryDirectory directory;
   const auto path = directory / "tuning.db";
   (void)TuningCache::open(path);
-  Database::open(path, Database::Access::kCreate).execute("PRAGMA user_version = 3");
-  EXPECT_THAT(opened_words(path, path.string() + ".schema3"),
-              HasSubstr("it has schema 3, and this Flex knows schemas up to 2"));
+  Database::open(path, Database::Access::kCreate).execute("PRAGMA user_version = 4");
+  EXPECT_THAT(opened_words(path, path.string() + ".schema4"),
+              HasSubstr("it has schema 4, and this Flex knows schemas up to 3"));
 }
 
 TEST(CacheSchema, AForeignFileIsSetAside) {
