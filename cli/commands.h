@@ -18,6 +18,7 @@ void add_cluster(CLI::App& app, Outcome& outcome);
 void add_demo(CLI::App& app, Outcome& outcome);
 void add_doctor(CLI::App& app, Outcome& outcome);
 void add_explain(CLI::App& app, Outcome& outcome);
+void add_model(CLI::App& app);
 void add_replay(CLI::App& app, Outcome& outcome);
 void add_report(CLI::App& app);
 void add_simulate(CLI::App& app, Outcome& outcome);
