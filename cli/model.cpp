@@ -21,10 +21,9 @@ struct Options {
 };
 
 std::string thousands(std::int64_t count) {
-  std::string digits = fmt::format("{}", count);
-  for (auto at = static_cast<std::int64_t>(digits.size()) - 3; at > 0; at -= 3)
-    digits.insert(static_cast<std::size_t>(at), ",");
-  return digits;
+  constexpr std::int64_t kGroup = 1000;
+  return count < kGroup ? fmt::format("{}", count)
+                        : fmt::format("{},{:03}", thousands(count / kGroup), count % kGroup);
 }
 
 void print_table(const ModelConfig& config, const Routing& routing, const ModelSummary& summary) {
