@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# bench/gpu_check.sh [OUTPUT_FOLDER] [tests|bench|all]: builds on a GPU host, and runs the GPU's tests and the sanitizers, or the suites and
-# uneven routing, or both: a line for each test, JSON of the suites in the folder. Packages that the host lacks may lie under .gpu-deps.
+# bench/gpu_check.sh [OUTPUT_FOLDER] [tests|model|bench|all]: builds on a GPU host, and runs the GPU's tests and the sanitizers, those of
+# the model's layers, or the suites and uneven routing, or all: a line for each test, JSON of the suites in the folder. Packages that the host lacks may lie under .gpu-deps.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-build/gpu_results}
@@ -36,6 +36,12 @@ run_tests() {
   check racecheck 90 compute-sanitizer --tool racecheck $test/kernels/flex_kernels_moe_test --gtest_filter='*cuda*-*Ffn*'
   check initcheck 60 compute-sanitizer --tool initcheck $test/runtime/flex_cuda_layer_test --gtest_filter='*W1_E4*'
 }
+run_model() {
+  check layers 120 $test/kernels/flex_kernels_nn_test
+  check memcheck_layers 240 compute-sanitizer --tool memcheck $test/kernels/flex_kernels_nn_test --gtest_filter='*cuda*'
+  check racecheck_layers 240 compute-sanitizer --tool racecheck $test/kernels/flex_kernels_nn_test \
+    --gtest_filter='*cuda*HandWorked*:*HandWorked*cuda*:*Norm*cuda*:*Window*cuda_bf16*:*Optimizer*cuda*-*Linear*'
+}
 flexmoe=$build/cli/flexmoe
 suite() {  # SUITE NAME OPTIONS...: JSON in SUITE_NAME.json
   local suite=$1 name=$2
@@ -61,7 +67,8 @@ run_benchmarks() {
 }
 case ${2:-all} in
   tests) run_tests ;;
+  model) run_model ;;
   bench) run_benchmarks ;;
-  all) run_tests; run_benchmarks ;;
-  *) echo "gpu_check.sh: '$2' is unknown; use tests, bench or all" >&2; exit 2 ;;
+  all) run_tests; run_model; run_benchmarks ;;
+  *) echo "gpu_check.sh: '$2' is unknown; use tests, model, bench or all" >&2; exit 2 ;;
 esac

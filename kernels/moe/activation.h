@@ -5,9 +5,9 @@
 
 #include "kernels/moe/expert_ffn.h"
 
-/// What the experts do on CUDA beside matrix products. Private to expert_ffn; views are (L, R, F) unless
-/// noted, checked by the front door. `counts` are the rows of each expert that are computed, on the host;
-/// empty: all R. Every element has one writer and sums have a fixed order: equal bits on repeat.
+/// What the experts, and linear layers, do on CUDA beside matrix products. Private to them; views are (L, R,
+/// F) unless noted, checked by the front door. `counts` are the rows of each expert that are computed, on the
+/// host; empty: all R. Every element has one writer and sums have a fixed order: equal bits on repeat.
 namespace flex {
 
 struct ActivateArgs {
@@ -48,6 +48,7 @@ struct ColumnSumsArgs {
   std::int64_t columns = 0;  ///< sums[:, c] = sum over rows of rows[:, :, begin + c] for c < columns
   TensorView sums;           ///< (L, B); zero from `columns` on
   TensorView workspace;      ///< u8, any content
+  bool accumulate = false;   ///< adds to the sums instead of overwriting them
   std::span<const std::int64_t> counts{};
 };
 /// Sums in fp32. @throws DeviceError if the workspace does not hold one expert's partial sums.

@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(kExpertThreads)
 template <class T>
 __global__ void __launch_bounds__(kExpertThreads)
     total_sums_kernel(const float* partial, int splits, std::int64_t columns, ExpertElements<T> sums,
-                      std::int64_t sums_columns) {
+                      std::int64_t sums_columns, bool accumulate) {
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kExpertThreads + threadIdx.x;
   const unsigned expert = blockIdx.y;
   if (column >= sums_columns) return;
@@ -102,7 +102,8 @@ __global__ void __launch_bounds__(kExpertThreads)
     const std::int64_t first = static_cast<std::int64_t>(expert) * splits;
     for (int split = 0; split < splits; ++split) sum += partial[(first + split) * columns + column];
   }
-  sums.of(expert)[column] = from_float<T>(sum);
+  T* total = sums.of(expert) + column;
+  *total = from_float<T>(accumulate ? to_float(*total) + sum : sum);
 }
 
 template <class T, int kWidth>
@@ -125,7 +126,7 @@ void sum_experts(const ColumnSumsArgs& args, std::int64_t first, std::int64_t nu
   }
   const dim3 grid(grid_size(ceil_div<std::int64_t>(args.sums.size(1), kExpertThreads)), experts);
   total_sums_kernel<T><<<grid, kExpertThreads, 0, stream>>>(
-      partial, splits, args.columns, elements_from<T>(args.sums, first), args.sums.size(1));
+      partial, splits, args.columns, elements_from<T>(args.sums, first), args.sums.size(1), args.accumulate);
   FLEX_CUDA_CHECK(cudaGetLastError());
 }
 

@@ -79,34 +79,6 @@ void hidden_gradient(const ExpertFfnBackwardDataArgs& args, std::int64_t begin, 
                          stream);
 }
 
-struct BiasSums {
-  GemmEpilogue epilogue;   // kRowSumsA or kColumnSumsB
-  std::int64_t begin = 0;  // first column that the sums cover
-  TensorView sums;         // may be left out
-};
-
-// A weight's gradient and its bias's. Sums of whole rows may be the product's epilogue; kernels that have it
-// may be slower by more than the pass that it saves, so it is taken only where it was measured.
-void run_with_sums(ExpertProducts& products, const ExpertProduct& plain, const BiasSums& bias) {
-  const TensorView& sums = bias.sums;
-  const ConstTensorView& rows = bias.epilogue == GemmEpilogue::kRowSumsA ? plain.a : plain.b;
-  if (sums.present() && bias.begin == 0 && sums.size(1) == rows.size(2)) {
-    ExpertProduct fused = plain;
-    fused.epilogue = bias.epilogue;
-    fused.sums = sums;
-    if (products.prefers_fused(fused, plain, rows.bytes()).value_or(false)) return products.run(fused);
-  }
-  products.run(plain);
-  if (!sums.present()) return;
-  column_sums_cuda({.rows = rows,
-                    .begin = bias.begin,
-                    .columns = covered_columns(bias.begin, sums.size(1), rows.size(2)),
-                    .sums = sums,
-                    .workspace = products.gemm().workspace(),
-                    .counts = products.counts()},
-                   products.stream());
-}
-
 }  // namespace
 
 void grouped_ffn_cuda(const ExpertFfnArgs& args, Counts counts, Stream& stream) {
@@ -152,8 +124,8 @@ void grouped_ffn_backward_fc1_cuda(const ExpertFfnBackwardWeightsArgs& args, Cou
   const auto& gradients = args.gradients;
   if (args.x.size(0) == 0) return;
   ExpertProducts products(*args.gemm, counts, stream);
-  run_with_sums(products, {.a = args.dhidden, .b = args.x, .transpose_a = true, .d = gradients.fc1_w},
-                {.epilogue = GemmEpilogue::kRowSumsA, .sums = gradients.fc1_bias});
+  products.run_with_sums({.a = args.dhidden, .b = args.x, .transpose_a = true, .d = gradients.fc1_w},
+                         {.epilogue = GemmEpilogue::kRowSumsA, .sums = gradients.fc1_bias});
   if (args.kind == FfnKind::kGated)
     products.run({.a = args.dup, .b = args.x, .transpose_a = true, .d = gradients.up_w});
 }
@@ -170,8 +142,7 @@ void grouped_ffn_backward_fc2_cuda(const ExpertFfnBackwardWeightsArgs& args, Cou
                    .activated = args.activated,
                    .counts = counts},
                   stream);
-  run_with_sums(
-      products,
+  products.run_with_sums(
       {.a = kept ? args.hidden : ConstTensorView(args.activated),
        .b = args.dy,
        .transpose_a = true,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/moe/activation.h"
+
 namespace flex {
 
 namespace {
@@ -61,6 +63,27 @@ bool ExpertProducts::run_if_supported(const ExpertProduct& product) {
   if (!gemm_.runs_one_by_one(calls_) || !std::ranges::all_of(calls_, is_supported)) return false;
   for (const GemmCall& call : calls_) gemm_.run(call, stream_);
   return true;
+}
+
+void ExpertProducts::run_with_sums(const ExpertProduct& plain, const BiasSums& bias) {
+  const TensorView& sums = bias.sums;
+  const ConstTensorView& rows = bias.epilogue == GemmEpilogue::kRowSumsA ? plain.a : plain.b;
+  if (sums.present() && !bias.accumulate && bias.begin == 0 && sums.size(1) == rows.size(2)) {
+    ExpertProduct fused = plain;
+    fused.epilogue = bias.epilogue;
+    fused.sums = sums;
+    if (prefers_fused(fused, plain, rows.bytes()).value_or(false)) return run(fused);
+  }
+  run(plain);
+  if (!sums.present()) return;
+  column_sums_cuda({.rows = rows,
+                    .begin = bias.begin,
+                    .columns = covered_columns(bias.begin, sums.size(1), rows.size(2)),
+                    .sums = sums,
+                    .workspace = gemm_.workspace(),
+                    .accumulate = bias.accumulate,
+                    .counts = counts_},
+                   stream_);
 }
 
 std::optional<bool> ExpertProducts::prefers_fused(const ExpertProduct& fused, const ExpertProduct& plain,

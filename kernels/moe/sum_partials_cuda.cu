@@ -8,7 +8,8 @@ namespace {
 constexpr int kPartialLanes = 8;
 
 __global__ void __launch_bounds__(kWarpSize* kPartialLanes)
-    sum_partials_kernel(const float* partials, std::int64_t num_partials, StridedMatrix<float> out) {
+    sum_partials_kernel(const float* partials, std::int64_t num_partials, StridedMatrix<float> out,
+                        bool accumulate) {
   __shared__ float shares[kPartialLanes][kWarpSize];
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kWarpSize + threadIdx.x;
   const std::int64_t count = out.rows * out.cols;
@@ -26,17 +27,19 @@ __global__ void __launch_bounds__(kWarpSize* kPartialLanes)
 #pragma unroll
   for (int lane = 0; lane < kPartialLanes; ++lane) sum += shares[lane][threadIdx.x];
   const std::int64_t row = i / out.cols;
-  out.data[row * out.row_stride + (i - row * out.cols) * out.col_stride] = sum;
+  float* total = out.data + row * out.row_stride + (i - row * out.cols) * out.col_stride;
+  *total = accumulate ? *total + sum : sum;
 }
 
 }  // namespace
 
 void sum_partials_cuda(const float* partials, std::int64_t num_partials, const StridedMatrix<float>& out,
-                       Stream& stream) {
+                       Stream& stream, bool accumulate) {
   cudaStream_t native = launch_stream(stream);
   if (out.rows * out.cols == 0) return;
   const unsigned blocks = grid_size(ceil_div<std::int64_t>(out.rows * out.cols, kWarpSize));
-  sum_partials_kernel<<<blocks, dim3(kWarpSize, kPartialLanes), 0, native>>>(partials, num_partials, out);
+  sum_partials_kernel<<<blocks, dim3(kWarpSize, kPartialLanes), 0, native>>>(partials, num_partials, out,
+                                                                             accumulate);
   FLEX_CUDA_CHECK(cudaGetLastError());
 }
 

@@ -56,8 +56,9 @@ void sum_outer_cuda(const ConstTensorView& a, const ConstTensorView& x, const St
 [[nodiscard]] std::int64_t sum_outer_workspace_bytes(std::int64_t tokens, std::int64_t rows,
                                                      std::int64_t cols);
 
-/// out[i] = sum over s, in order, of partials[s, i]: the second stage of sums over tokens.
+/// out[i] = sum over s, in order, of partials[s, i], added to out if `accumulate`: the second stage of sums
+/// over tokens.
 void sum_partials_cuda(const float* partials, std::int64_t num_partials, const StridedMatrix<float>& out,
-                       Stream& stream);
+                       Stream& stream, bool accumulate = false);
 
 }  // namespace flex

@@ -1,7 +1,7 @@
 #include "kernels/nn/layer_norm.h"
 
 #include "kernels/check.h"
-#include "kernels/nn/sample_rows.h"
+#include "kernels/nn/sample_rows_check.h"
 
 namespace flex {
 namespace {

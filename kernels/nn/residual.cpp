@@ -1,7 +1,7 @@
 #include "kernels/nn/residual.h"
 
 #include "kernels/check.h"
-#include "kernels/nn/sample_rows.h"
+#include "kernels/nn/sample_rows_check.h"
 
 namespace flex {
 
