@@ -35,5 +35,13 @@ TEST(ModelProgram, NamesFileAndKeyOfAMistake) {
   EXPECT_EQ(result.exit_code, 2);
 }
 
+TEST(ModelProgram, VerifiesAModel) {
+  const Result result = flexmoe("verify " FLEX_SOURCE_DIR "/tests/golden/swinv2_moe_micro.safetensors");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("2 of 2 cases passed"));
+  EXPECT_THAT(result.out, HasSubstr("grad.layers.2.blocks.1.mlp.moe.gates.0.temperature"));
+  EXPECT_THAT(result.out, HasSubstr("train_losses"));
+}
+
 }  // namespace
 }  // namespace flex
