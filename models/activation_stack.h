@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "kernels/arena.h"
 #include "kernels/stream.h"
+#include "models/operation_clock.h"
 
 namespace flex {
 
@@ -84,14 +86,23 @@ struct ModelPass {
   Stream& stream;
   GemmAlgorithms* gemm = nullptr;
   DType dtype = DType::kF32;
-  bool training = false;        ///< keep what the backward pass needs
-  std::uint64_t iteration = 0;  ///< of what is drawn at random
-  double loss_gradient = 0;     ///< backward: by each auxiliary loss
+  bool training = false;            ///< keep what the backward pass needs
+  std::uint64_t iteration = 0;      ///< of what is drawn at random
+  double loss_gradient = 0;         ///< backward: by each auxiliary loss
+  OperationClock* clock = nullptr;  ///< times what is queued; null: nobody does
 
   /// Queues one kernel, unless the pass is only planned.
   template <class Args>
-  void launch(void (*kernel)(const Args&, Stream&), const Args& args) const {
-    if (!stack.planning()) kernel(args, stream);
+  void launch(std::string_view name, void (*kernel)(const Args&, Stream&), const Args& args) const {
+    queue(name, [&] { kernel(args, stream); });
+  }
+  /// Does what queues work, unless the pass is only planned.
+  template <class Work>
+  void queue(std::string_view name, const Work& work) const {
+    if (stack.planning()) return;
+    if (clock != nullptr) clock->begin(name, stream);
+    work();
+    if (clock != nullptr) clock->end(stream);
   }
   [[nodiscard]] TensorView take(Shape shape) const { return stack.take(dtype, shape); }
   [[nodiscard]] TensorView take_wide(Shape shape) const { return stack.take(gate_dtype(dtype), shape); }

@@ -52,24 +52,27 @@ void AttentionBody::forward(const ModelPass& pass, ConstTensorView x, TensorView
     const std::int64_t windows = images * layout.num_windows().area();
     logsumexp_ = pass.take_wide({windows, num_heads_, layout.window_size()});
   }
-  pass.launch(position_bias, {.window = layout.window,
-                              .pretrained_window = pretrained_window_,
-                              .fc1_weight = position_fc1_.weight,
-                              .fc1_bias = position_fc1_.bias,
-                              .fc2_weight = position_fc2_.weight,
-                              .bounded = bounded_,
-                              .table = table_});
-  pass.launch(linear, {.x = x, .weight = qkv_.weight, .bias = qkv_.bias, .y = rows_, .gemm = pass.gemm});
-  pass.launch(window_attention, {.kind = kind_,
-                                 .num_heads = num_heads_,
-                                 .map = &map_,
-                                 .qkv = rows_,
-                                 .scale = scale_,
-                                 .bias_table = table_,
-                                 .out = attended_,
-                                 .logsumexp = logsumexp_});
+  pass.launch("position_bias", position_bias,
+              {.window = layout.window,
+               .pretrained_window = pretrained_window_,
+               .fc1_weight = position_fc1_.weight,
+               .fc1_bias = position_fc1_.bias,
+               .fc2_weight = position_fc2_.weight,
+               .bounded = bounded_,
+               .table = table_});
+  pass.launch("linear", linear,
+              {.x = x, .weight = qkv_.weight, .bias = qkv_.bias, .y = rows_, .gemm = pass.gemm});
+  pass.launch("window_attention", window_attention,
+              {.kind = kind_,
+               .num_heads = num_heads_,
+               .map = &map_,
+               .qkv = rows_,
+               .scale = scale_,
+               .bias_table = table_,
+               .out = attended_,
+               .logsumexp = logsumexp_});
   pass.launch(
-      linear,
+      "linear", linear,
       {.x = attended_, .weight = projection_.weight, .bias = projection_.bias, .y = y, .gemm = pass.gemm});
 }
 
@@ -77,22 +80,24 @@ void AttentionBody::backward(const ModelPass& pass, ConstTensorView dy, TensorVi
   const ActivationScope scope(pass.stack);
   const TensorView dout = pass.take(x_.shape);
   const TensorView dqkv = pass.take(rows_.shape);
-  pass.launch(linear_backward, {.dy = dy,
-                                .x = attended_,
-                                .weight = projection_.weight,
-                                .dx = dout,
-                                .dweight = projection_.dweight,
-                                .dbias = projection_.dbias,
-                                .gemm = pass.gemm});
+  pass.launch("linear_backward", linear_backward,
+              {.dy = dy,
+               .x = attended_,
+               .weight = projection_.weight,
+               .dx = dout,
+               .dweight = projection_.dweight,
+               .dbias = projection_.dbias,
+               .gemm = pass.gemm});
   backward_attention(pass, dout, dqkv);
-  pass.launch(linear_backward, {.dy = dqkv,
-                                .x = x_,
-                                .weight = qkv_.weight,
-                                .dx = dx,
-                                .accumulate_dx = accumulate_dx,
-                                .dweight = qkv_.dweight,
-                                .dbias = qkv_.dbias,
-                                .gemm = pass.gemm});
+  pass.launch("linear_backward", linear_backward,
+              {.dy = dqkv,
+               .x = x_,
+               .weight = qkv_.weight,
+               .dx = dx,
+               .accumulate_dx = accumulate_dx,
+               .dweight = qkv_.dweight,
+               .dbias = qkv_.dbias,
+               .gemm = pass.gemm});
 }
 
 void AttentionBody::backward_attention(const ModelPass& pass, ConstTensorView dout, TensorView dqkv) {
@@ -102,30 +107,32 @@ void AttentionBody::backward_attention(const ModelPass& pass, ConstTensorView do
   const std::int64_t images = dout.size(0) / layout.map.area();
   const std::int64_t bytes =
       window_attention_backward_workspace_bytes(layout, images, num_heads_, pass.stack.device());
-  pass.launch(window_attention_backward, {.kind = kind_,
-                                          .num_heads = num_heads_,
-                                          .map = &map_,
-                                          .qkv = rows_,
-                                          .scale = scale_,
-                                          .bias_table = table_,
-                                          .out = attended_,
-                                          .logsumexp = logsumexp_,
-                                          .dout = dout,
-                                          .dqkv = dqkv,
-                                          .dscale = dscale_,
-                                          .dbias_table = dtable,
-                                          .workspace = pass.take_bytes(bytes)});
-  pass.launch(position_bias_backward, {.window = layout.window,
-                                       .pretrained_window = pretrained_window_,
-                                       .fc1_weight = position_fc1_.weight,
-                                       .fc1_bias = position_fc1_.bias,
-                                       .fc2_weight = position_fc2_.weight,
-                                       .bounded = bounded_,
-                                       .table = table_,
-                                       .dtable = dtable,
-                                       .dfc1_weight = position_fc1_.dweight,
-                                       .dfc1_bias = position_fc1_.dbias,
-                                       .dfc2_weight = position_fc2_.dweight});
+  pass.launch("window_attention_backward", window_attention_backward,
+              {.kind = kind_,
+               .num_heads = num_heads_,
+               .map = &map_,
+               .qkv = rows_,
+               .scale = scale_,
+               .bias_table = table_,
+               .out = attended_,
+               .logsumexp = logsumexp_,
+               .dout = dout,
+               .dqkv = dqkv,
+               .dscale = dscale_,
+               .dbias_table = dtable,
+               .workspace = pass.take_bytes(bytes)});
+  pass.launch("position_bias_backward", position_bias_backward,
+              {.window = layout.window,
+               .pretrained_window = pretrained_window_,
+               .fc1_weight = position_fc1_.weight,
+               .fc1_bias = position_fc1_.bias,
+               .fc2_weight = position_fc2_.weight,
+               .bounded = bounded_,
+               .table = table_,
+               .dtable = dtable,
+               .dfc1_weight = position_fc1_.dweight,
+               .dfc1_bias = position_fc1_.dbias,
+               .dfc2_weight = position_fc2_.dweight});
 }
 
 MlpBody::MlpBody(const ModelConfig& config, BlockPlace place, const ModelParameters& parameters)
@@ -139,41 +146,44 @@ void MlpBody::forward(const ModelPass& pass, ConstTensorView x, TensorView y) {
   x_ = x;
   hidden_ = pass.training && activation_ != Activation::kRelu ? pass.take(hidden) : TensorView{};
   activated_ = pass.take(hidden);
-  pass.launch(linear, {.x = x,
-                       .weight = fc1_.weight,
-                       .bias = fc1_.bias,
-                       .activation = activation_,
-                       .preactivation = hidden_,
-                       .y = activated_,
-                       .gemm = pass.gemm});
-  pass.launch(linear, {.x = activated_, .weight = fc2_.weight, .bias = fc2_.bias, .y = y, .gemm = pass.gemm});
+  pass.launch("linear", linear,
+              {.x = x,
+               .weight = fc1_.weight,
+               .bias = fc1_.bias,
+               .activation = activation_,
+               .preactivation = hidden_,
+               .y = activated_,
+               .gemm = pass.gemm});
+  pass.launch("linear", linear,
+              {.x = activated_, .weight = fc2_.weight, .bias = fc2_.bias, .y = y, .gemm = pass.gemm});
 }
 
 void MlpBody::backward(const ModelPass& pass, ConstTensorView dy, TensorView dx, bool accumulate_dx) {
   const ActivationScope scope(pass.stack);
   const TensorView dhidden = pass.take(activated_.shape);
-  pass.launch(linear_backward, {.dy = dy,
-                                .x = activated_,
-                                .weight = fc2_.weight,
-                                .dx = dhidden,
-                                .dweight = fc2_.dweight,
-                                .dbias = fc2_.dbias,
-                                .gemm = pass.gemm});
-  pass.launch(linear_backward, {.dy = dhidden,
-                                .x = x_,
-                                .weight = fc1_.weight,
-                                .activation = activation_,
-                                .kept = hidden_.present() ? hidden_ : activated_,
-                                .dpreactivation = dhidden,
-                                .dx = dx,
-                                .accumulate_dx = accumulate_dx,
-                                .dweight = fc1_.dweight,
-                                .dbias = fc1_.dbias,
-                                .gemm = pass.gemm});
+  pass.launch("linear_backward", linear_backward,
+              {.dy = dy,
+               .x = activated_,
+               .weight = fc2_.weight,
+               .dx = dhidden,
+               .dweight = fc2_.dweight,
+               .dbias = fc2_.dbias,
+               .gemm = pass.gemm});
+  pass.launch("linear_backward", linear_backward,
+              {.dy = dhidden,
+               .x = x_,
+               .weight = fc1_.weight,
+               .activation = activation_,
+               .kept = hidden_.present() ? hidden_ : activated_,
+               .dpreactivation = dhidden,
+               .dx = dx,
+               .accumulate_dx = accumulate_dx,
+               .dweight = fc1_.dweight,
+               .dbias = fc1_.dbias,
+               .gemm = pass.gemm});
 }
 
 void MoeBody::forward(const ModelPass& pass, ConstTensorView x, TensorView y) {
-  if (pass.stack.planning()) return;
   const Routing& routing = pass.training ? moe_.training : moe_.inference;
   const ForwardCall call{.top_k = routing.top_k,
                          .capacity_factor = routing.capacity_factor,
@@ -181,14 +191,14 @@ void MoeBody::forward(const ModelPass& pass, ConstTensorView x, TensorView y) {
                          .add_noise = pass.training && moe_.add_noise,
                          .iteration = pass.iteration,
                          .equal_tokens = true};
-  static_cast<void>(layer_.forward(x, y, call, pass.stream));
+  pass.queue("moe_layer", [&] { static_cast<void>(layer_.forward(x, y, call, pass.stream)); });
 }
 
 void MoeBody::backward(const ModelPass& pass, ConstTensorView dy, TensorView dx, bool accumulate_dx) {
   const ActivationScope scope(pass.stack);
   const TensorView own = accumulate_dx ? pass.take(dx.shape) : dx;
-  if (!pass.stack.planning()) layer_.backward(dy, own, pass.loss_gradient, pass.stream);
-  if (accumulate_dx) pass.launch(add_residual, {.residual = dx, .x = own, .y = dx});
+  pass.queue("moe_layer_backward", [&] { layer_.backward(dy, own, pass.loss_gradient, pass.stream); });
+  if (accumulate_dx) pass.launch("add_residual", add_residual, {.residual = dx, .x = own, .y = dx});
 }
 
 }  // namespace flex

@@ -15,31 +15,33 @@ void NormLayer::forward(const ModelPass& pass, ConstTensorView x, ConstTensorVie
                         ConstTensorView factors, TensorView y) {
   mean_ = pass.training ? pass.take_wide({x.size(0)}) : TensorView{};
   rstd_ = pass.training ? pass.take_wide({x.size(0)}) : TensorView{};
-  pass.launch(layer_norm, {.x = x,
-                           .weight = weight_,
-                           .bias = bias_,
-                           .residual = residual,
-                           .factors = factors,
-                           .y = y,
-                           .mean = mean_,
-                           .rstd = rstd_});
+  pass.launch("layer_norm", layer_norm,
+              {.x = x,
+               .weight = weight_,
+               .bias = bias_,
+               .residual = residual,
+               .factors = factors,
+               .y = y,
+               .mean = mean_,
+               .rstd = rstd_});
 }
 
 void NormLayer::backward(const ModelPass& pass, ConstTensorView dy, ConstTensorView x,
                          ConstTensorView factors, TensorView dx, bool accumulate_dx) {
   const ActivationScope scope(pass.stack);
   const std::int64_t bytes = layer_norm_backward_workspace_bytes(x.size(0), x.size(1), pass.stack.device());
-  pass.launch(layer_norm_backward, {.dy = dy,
-                                    .x = x,
-                                    .weight = weight_,
-                                    .mean = mean_,
-                                    .rstd = rstd_,
-                                    .factors = factors,
-                                    .dx = dx,
-                                    .accumulate_dx = accumulate_dx,
-                                    .dweight = dweight_,
-                                    .dbias = dbias_,
-                                    .workspace = pass.take_bytes(bytes)});
+  pass.launch("layer_norm_backward", layer_norm_backward,
+              {.dy = dy,
+               .x = x,
+               .weight = weight_,
+               .mean = mean_,
+               .rstd = rstd_,
+               .factors = factors,
+               .dx = dx,
+               .accumulate_dx = accumulate_dx,
+               .dweight = dweight_,
+               .dbias = dbias_,
+               .workspace = pass.take_bytes(bytes)});
 }
 
 LinearLayer::LinearLayer(const ModelParameters& parameters, const std::string& weight_name,
@@ -60,7 +62,7 @@ void ResidualBranch::forward(const ModelPass& pass, ConstTensorView x, ConstTens
   if (is_pre_norm_) {
     norm_.forward(pass, x, {}, {}, inner_);
     body_->forward(pass, inner_, y);
-    pass.launch(add_residual, {.residual = x, .x = y, .factors = factors, .y = y});
+    pass.launch("add_residual", add_residual, {.residual = x, .x = y, .factors = factors, .y = y});
     return;
   }
   body_->forward(pass, x, inner_);
@@ -79,7 +81,7 @@ void ResidualBranch::backward(const ModelPass& pass, ConstTensorView x, ConstTen
   ConstTensorView dy = gradient;
   if (factors.present()) {
     const TensorView scaled = pass.take(x.shape);
-    pass.launch(scale_rows, {.x = gradient, .factors = factors, .y = scaled});
+    pass.launch("scale_rows", scale_rows, {.x = gradient, .factors = factors, .y = scaled});
     dy = scaled;
   }
   body_->backward(pass, dy, dbody, false);

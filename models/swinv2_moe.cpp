@@ -89,7 +89,8 @@ ModelPass SwinV2Moe::pass_of(bool training, std::uint64_t iteration, Stream& str
           .gemm = gemm_,
           .dtype = options_.dtype,
           .training = training,
-          .iteration = iteration};
+          .iteration = iteration,
+          .clock = clock_};
 }
 
 Shape SwinV2Moe::rows_of(std::int64_t stage) const {

@@ -42,6 +42,9 @@ class SwinV2Moe {
   /// @throws InputError if no forward pass with `training` came before.
   void backward(ConstTensorView dlogits, double loss_gradient, Stream& stream);
 
+  /// Times the operations of passes from now on; null: nobody does. Must outlive the passes.
+  void set_clock(OperationClock* clock) { clock_ = clock; }
+
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const ModelOptions& options() const { return options_; }
   [[nodiscard]] ModelParameters& parameters() { return *parameters_; }
@@ -77,6 +80,7 @@ class SwinV2Moe {
   ModelConfig config_;
   ModelOptions options_;
   GemmAlgorithms* gemm_;
+  OperationClock* clock_ = nullptr;
   ActivationStack stack_;
   std::deque<PlannedLayer> moe_layers_;
   std::unique_ptr<ModelParameters> parameters_;

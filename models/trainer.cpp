@@ -56,6 +56,18 @@ void Trainer::check(const ImageBatch& batch) const {
   }
 }
 
+void Trainer::set_clock(OperationClock* clock) {
+  clock_ = clock;
+  model_.set_clock(clock);
+}
+
+template <class Work>
+void Trainer::queue(std::string_view name, const Work& work) {
+  if (clock_ != nullptr) clock_->begin(name, stream_);
+  work();
+  if (clock_ != nullptr) clock_->end(stream_);
+}
+
 StepResult Trainer::step_blocking(const ImageBatch& batch) {
   check(batch);
   copy_blocking(images_, batch.images);
@@ -63,17 +75,19 @@ StepResult Trainer::step_blocking(const ImageBatch& batch) {
   const ModelConfig& config = model_.config();
   StepResult result{.learning_rate = learning_rate_at(training_, step_), .loss_scale = loss_scale_.value()};
   const TensorView logits = model_.forward(images_, true, static_cast<std::uint64_t>(step_), stream_);
-  cross_entropy({.logits = logits,
-                 .labels = labels_,
-                 .label_smoothing = training_.label_smoothing,
-                 .batch = training_.batch_size,
-                 .losses = losses_,
-                 .loss = loss_,
-                 .dlogits = dlogits_,
-                 .dloss = result.loss_scale},
-                stream_);
+  queue("cross_entropy", [&] {
+    cross_entropy({.logits = logits,
+                   .labels = labels_,
+                   .label_smoothing = training_.label_smoothing,
+                   .batch = training_.batch_size,
+                   .losses = losses_,
+                   .loss = loss_,
+                   .dlogits = dlogits_,
+                   .dloss = result.loss_scale},
+                  stream_);
+  });
   model_.backward(dlogits_, config.moe.loss_weight * result.loss_scale, stream_);
-  optimizer_.step(result.learning_rate, result.loss_scale, stream_);
+  queue("optimizer", [&] { optimizer_.step(result.learning_rate, result.loss_scale, stream_); });
   result.cross_entropy = loss_over_ranks_blocking();
   result.auxiliary_loss = model_.auxiliary_loss_blocking();
   result.loss = result.cross_entropy + config.moe.loss_weight * result.auxiliary_loss;

@@ -36,7 +36,10 @@ class Trainer {
   /// Logits (B, classes) in host memory, with the k and f of inference. Valid until the next call.
   ConstTensorView infer_blocking(ConstTensorView images);
 
+  /// Times the operations of steps from now on, those of one rank; null: nobody does.
+  void set_clock(OperationClock* clock);
   [[nodiscard]] SwinV2Moe& model() { return model_; }
+  [[nodiscard]] Stream& stream() { return stream_; }
   [[nodiscard]] Optimizer& optimizer() { return optimizer_; }
   [[nodiscard]] const TrainingConfig& training() const { return training_; }
   /// Images of this rank in a step.
@@ -44,6 +47,8 @@ class Trainer {
   [[nodiscard]] std::int64_t num_steps() const { return step_; }
 
  private:
+  template <class Work>
+  void queue(std::string_view name, const Work& work);
   void check(const ImageBatch& batch) const;
   [[nodiscard]] double loss_over_ranks_blocking();
 
@@ -54,6 +59,7 @@ class Trainer {
   SwinV2Moe model_;
   Optimizer optimizer_;
   LossScale loss_scale_;
+  OperationClock* clock_ = nullptr;
   std::int64_t step_ = 0;
 };
 
