@@ -50,7 +50,8 @@ TEST(ModelProgram, TrainsOnRanksAsOnOne) {
         flexmoe("train --json --steps 3 " + options + " " + kConfigs + "swinv2_moe_micro.json");
     EXPECT_EQ(result.exit_code, 0) << result.err;
     std::vector<double> values;
-    for (const auto& step : nlohmann::json::parse(result.out)["steps"]) values.push_back(step["loss"]);
+    const nlohmann::json json = nlohmann::json::parse(result.out);
+    for (const auto& step : json["steps"]) values.push_back(step["loss"]);
     return values;
   };
   const std::vector<double> alone = losses("");
