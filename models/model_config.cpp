@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/require.h"
+#include "kernels/nn/window_attention.h"
 
 namespace flex {
 namespace {
@@ -27,6 +28,13 @@ void check_places(const ModelConfig& config, const std::vector<BlockPlace>& plac
     require(i == 0 || places[i - 1] < places[i], "{}: [{}, {}] is out of order or there twice", key, stage,
             block);
   }
+}
+
+void check_window(const ModelConfig& config) {
+  require(config.window_size >= 1, "window_size: is {}; it must be at least 1", config.window_size);
+  const std::int64_t positions = WindowLayout::fit(config.map(0), config.window_size, false).window_size();
+  require(positions <= kMaxWindowSize, "window_size: is {}: windows of {} positions; they have at most {}",
+          config.window_size, positions, kMaxWindowSize);
 }
 
 void check_routing(const Routing& routing, std::int64_t num_experts, std::string_view key) {
@@ -137,7 +145,7 @@ void validate(const ModelConfig& config) {
   require(config.image_size >= patch && config.image_size % patch == 0,
           "image_size: is {}; it must be a multiple of {}, such as {}", config.image_size, patch,
           std::max(patch, (config.image_size + patch - 1) / patch * patch));
-  require(config.window_size >= 1, "window_size: is {}; it must be at least 1", config.window_size);
+  check_window(config);
   require(config.embed_dim >= 1, "embed_dim: is {}; it must be at least 1", config.embed_dim);
   check_stages(config.depths, "depths", 1);
   check_stages(config.num_heads, "num_heads", 1);
@@ -146,6 +154,9 @@ void validate(const ModelConfig& config) {
     const std::int64_t heads = config.num_heads[index_of(stage)];
     require(config.dim(stage) % heads == 0, "num_heads: {} heads of stage {} do not divide its {} channels",
             heads, stage, config.dim(stage));
+    require(config.dim(stage) / heads <= kMaxHeadDim,
+            "num_heads: {} heads of stage {} have {} channels each; at most {}", heads, stage,
+            config.dim(stage) / heads, kMaxHeadDim);
   }
   require(config.mlp_ratio >= 1, "mlp_ratio: is {}; it must be at least 1", config.mlp_ratio);
   require(config.num_classes >= 1, "num_classes: is {}; it must be at least 1", config.num_classes);

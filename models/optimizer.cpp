@@ -16,11 +16,13 @@ Optimizer::Optimizer(ModelParameters& parameters, const TrainingConfig& config, 
       shared_gradients_(parameters.shared_gradients()) {
   const Device device = context.device();
   std::vector<TrainedTensor> tensors;
+  Stream stream(device);
   for (const ModelParameter& parameter : parameters.all()) {
     if (!parameter.spec.trained) continue;
     names_.push_back(parameter.spec.name);
-    tensors.push_back(trained_tensor(parameter, config.average_decay > 0));
+    tensors.push_back(trained_tensor(parameter, stream));
   }
+  stream.synchronize_blocking();
   tensors_.emplace(std::move(tensors), device);
   sums_ = Tensor::zeros(DType::kF64, {kNumGroups}, device);
   workspace_ =
@@ -35,7 +37,7 @@ TensorView Optimizer::make_state(DType dtype, const Shape& shape) {
   return state_.emplace_back(Tensor::zeros(dtype, shape, context_.device()));
 }
 
-TrainedTensor Optimizer::trained_tensor(const ModelParameter& parameter, bool keeps_average) {
+TrainedTensor Optimizer::trained_tensor(const ModelParameter& parameter, Stream& stream) {
   const Shape& shape = parameter.value.shape;
   TrainedTensor tensor{.gradient = parameter.gradient,
                        .parameter = parameter.value,
@@ -43,17 +45,15 @@ TrainedTensor Optimizer::trained_tensor(const ModelParameter& parameter, bool ke
                        .second_moment = make_state(dtype_, shape),
                        .decays = decays(parameter.spec, config_.no_decay),
                        .norm_group = parameter.spec.home == ParameterHome::kExperts ? kSpread : kReplicated};
-  Stream stream(context_.device());
   if (parameter.value.dtype != dtype_) {
     tensor.narrow = parameter.value;
     tensor.parameter = make_state(dtype_, shape);
     cast({.from = parameter.value, .to = tensor.parameter}, stream);
   }
-  if (keeps_average) {
+  if (config_.average_decay > 0) {
     tensor.average = make_state(dtype_, shape);
     cast({.from = tensor.parameter, .to = tensor.average}, stream);
   }
-  stream.synchronize_blocking();
   return tensor;
 }
 

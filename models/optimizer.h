@@ -38,7 +38,7 @@ class Optimizer {
   /// Norm groups: what every rank has, and what is spread over the ranks.
   enum Group : int { kReplicated, kSpread, kNumGroups };
 
-  [[nodiscard]] TrainedTensor trained_tensor(const ModelParameter& parameter, bool keeps_average);
+  [[nodiscard]] TrainedTensor trained_tensor(const ModelParameter& parameter, Stream& stream);
   [[nodiscard]] TensorView make_state(DType dtype, const Shape& shape);
 
   TrainingConfig config_;
