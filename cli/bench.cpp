@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/layer_options.h"
 #include "cli/memory_table.h"
+#include "cli/model_bench.h"
 #include "cli/plan_table.h"
 #include "cli/policy_bench.h"
 #include "cli/progress.h"
@@ -31,7 +32,8 @@
 // flexmoe bench --ranks 4 --ranks-per-node 2 --plan all ...
 // mpirun -n 4 flexmoe bench --launcher mpi ...
 // srun -n 8 flexmoe bench --launcher nccl --device cuda ...
-// Times one layer under one plan or all of them, or with plans that policies choose (--policy).
+// flexmoe bench --model CONFIG.json --pass inference
+// Times one layer under one plan or all of them, or with plans that policies choose (--policy); or a model.
 namespace flex::cli {
 namespace {
 
@@ -43,6 +45,8 @@ struct Options {
   std::string backward_plan;
   std::string cache = default_cache_path().string();
   std::string pass = "training";
+  std::string model;
+  std::int64_t batch = 0;
   std::string suite;
   std::string imbalance = "none";
   bool graphs = false;
@@ -195,7 +199,26 @@ void run_memory(const Options& options) {
   print_memory_suite(result, options.json);
 }
 
+void run_model(const Options& options) {
+  require(options.pass != "forward", "--pass forward is of one layer; a model's are inference and training");
+  require(options.policy.policies.size() <= 1, "--model: one policy at a time; --policy names {}",
+          options.policy.policies.size());
+  require(options.backward_plan.empty(), "--model: give both plans to --plan, forward / backward");
+  require(options.policy.record.empty(), "--record {}: flexmoe train records a model", options.policy.record);
+  run_model_bench({.config = options.model,
+                   .batch = options.batch,
+                   .trains = options.pass == "training",
+                   .warmup = options.warmup,
+                   .repeats = options.repeats,
+                   .plans = {.plan = options.plan == "all" ? to_string(kDefaultPlan) : options.plan,
+                             .policy = options.policy.policies.empty() ? "" : options.policy.policies.front(),
+                             .cache = options.cache}},
+                  options.machine, options.json);
+}
+
 void run(const Options& asked) {
+  if (!asked.model.empty()) return run_model(asked);
+  require(asked.pass != "inference", "--pass inference is of a model; one layer's are forward and training");
   if (asked.suite == kMemorySuite) return run_memory(asked);
   require(asked.policy.record.empty() || !asked.policy.policies.empty(),
           "--record {}: bench records the run of a policy; name one with --policy", asked.policy.record);
@@ -220,8 +243,10 @@ void add_bench(CLI::App& app, Outcome&) {
   add_rank_options(*command, options->machine);
   add_policy_bench_options(*command, options->policy);
   command
-      ->add_option("--plan", options->plan,
-                   "A plan such as 'r1 d2 linear', all, or tuned: what flexmoe tune found")
+      ->add_option(
+          "--plan", options->plan,
+          "A plan such as 'r1 d2 linear', all, or tuned: what flexmoe tune found; of a model one plan, "
+          "r1 d1 linear for all")
       ->capture_default_str();
   command->add_option(
       "--cache", options->cache,
@@ -238,8 +263,18 @@ void add_bench(CLI::App& app, Outcome&) {
   command->add_flag("--graphs", options->graphs, "CUDA, one rank: replay passes as graphs where they can be");
   command->add_option("--suite", options->suite,
                       "A named set of shapes instead of one: h200, memory, switching or profiling");
-  command->add_option("--pass", options->pass, "forward or training (forward and backward)")
-      ->check(CLI::IsMember({"forward", "training"}))
+  command->add_option("--model", options->model, "A model's .json file: time it instead of one layer")
+      ->check(CLI::ExistingFile);
+  command
+      ->add_option("--batch", options->batch,
+                   "With --model: images of a step, instead of the configured number")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option(
+          "--pass", options->pass,
+          "training (forward and backward; of a model a whole step), forward of one layer, or inference "
+          "of a model")
+      ->check(CLI::IsMember({"forward", "training", "inference"}))
       ->capture_default_str();
   command->add_option("--warmup", options->warmup, "Passes before the timed ones")
       ->check(CLI::NonNegativeNumber)

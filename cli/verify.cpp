@@ -10,11 +10,11 @@
 
 #include "cli/commands.h"
 #include "cli/table.h"
-#include "runtime/verify_layer.h"
+#include "models/verify_model.h"
 
 // flexmoe verify FILE.safetensors [--device cpu] [--json]
-// Runs the layers or the training run of a file of reference results and compares every output. Exit 1 if one
-// is over its tolerance, or if the file holds an output that was not compared.
+// Runs the layers, the training run or the model of a file of reference results and compares every output.
+// Exit 1 if one is over its tolerance, or if the file holds an output that was not compared.
 namespace flex::cli {
 namespace {
 
@@ -37,14 +37,18 @@ std::string short_name(std::string name) {
   return name.starts_with("grad.") ? "d " + name.substr(5) : name;
 }
 
-// A line for each case, a column for each output that any case has.
-void print_table(const std::vector<VerifiedCase>& cases) {
+std::vector<std::string> output_names(const std::vector<VerifiedCase>& cases) {
   std::vector<std::string> outputs;
   for (const VerifiedCase& one : cases) {
     for (const VerifiedOutput& output : one.outputs) {
       if (std::ranges::find(outputs, output.name) == outputs.end()) outputs.push_back(output.name);
     }
   }
+  return outputs;
+}
+
+// A line for each case, a column for each output that any case has.
+Table case_table(const std::vector<VerifiedCase>& cases, const std::vector<std::string>& outputs) {
   std::vector<Column> columns = {{"case", Align::kLeft}, {"result", Align::kLeft}};
   for (const std::string& name : outputs) columns.push_back({short_name(name)});
   Table table(columns);
@@ -56,6 +60,24 @@ void print_table(const std::vector<VerifiedCase>& cases) {
     }
     table.add(std::move(row));
   }
+  return table;
+}
+
+// A line for each output: a model has hundreds.
+Table output_table(const std::vector<VerifiedCase>& cases) {
+  Table table({{"case", Align::kLeft}, {"output", Align::kLeft}, {"error"}, {"allowed"}});
+  for (const VerifiedCase& one : cases) {
+    for (const VerifiedOutput& output : one.outputs) {
+      table.add({one.name, output.name, error_text(output), fmt::format("{:.1e}", output.tolerance)});
+    }
+  }
+  return table;
+}
+
+void print_table(const std::vector<VerifiedCase>& cases) {
+  constexpr std::size_t kMostColumns = 20;
+  const std::vector<std::string> outputs = output_names(cases);
+  const Table table = outputs.size() > kMostColumns ? output_table(cases) : case_table(cases, outputs);
   fmt::print("largest error of each output over the largest magnitude of its tensor\n\n{}\n", table.text());
   for (const VerifiedCase& one : cases) {
     for (const std::string& name : one.uncompared) fmt::print("{}: {} was not compared\n", one.name, name);
@@ -86,15 +108,18 @@ void print_json(const std::vector<VerifiedCase>& cases) {
 }  // namespace
 
 void add_verify(CLI::App& app, Outcome& outcome) {
-  CLI::App* command = app.add_subcommand("verify", "Compare the layer with a file of reference results");
+  CLI::App* command =
+      app.add_subcommand("verify", "Compare a layer or a model with a file of reference results");
   auto options = std::make_shared<Options>();
-  command->add_option("file", options->file, "A .safetensors file of layer cases or of a training run")
+  command
+      ->add_option("file", options->file,
+                   "A .safetensors file of layer cases, of a training run, or of a model")
       ->required()
       ->check(CLI::ExistingFile);
   command->add_option("--device", options->device, "cpu or cuda:N")->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options, &outcome] {
-    const std::vector<VerifiedCase> cases = verify_layer_file(options->file, parse_device(options->device));
+    const std::vector<VerifiedCase> cases = verify_file(options->file, parse_device(options->device));
     options->json ? print_json(cases) : print_table(cases);
     outcome.exit_code = std::ranges::all_of(cases, &VerifiedCase::passed) ? 0 : 1;
   });

@@ -1,0 +1,30 @@
+#include "models/image_classifier.h"
+
+namespace flex {
+
+ImageClassifier::ImageClassifier(const ModelConfig& model, const TrainingConfig& training,
+                                 const PlanSource& plans, RankContext& context)
+    : stream_(context.device()),
+      model_((validate(training, context.size()), model),
+             {.dtype = training.dtype,
+              .batch = training.batch_size / context.size(),
+              .trains = false,
+              .seed = training.seed,
+              .plans = plans},
+             context) {
+  const std::int64_t batch = model_.options().batch;
+  images_ =
+      Tensor(gate_dtype(training.dtype),
+             {batch, ModelConfig::kImageChannels, model.image_size, model.image_size}, context.device());
+  host_logits_ = Tensor(training.dtype, {batch, model.num_classes});
+}
+
+ConstTensorView ImageClassifier::infer_blocking(ConstTensorView images) {
+  copy_blocking(images_, images);
+  const TensorView logits = model_.forward(images_, false, 0, stream_);
+  stream_.synchronize_blocking();
+  copy_blocking(host_logits_, logits);
+  return host_logits_;
+}
+
+}  // namespace flex

@@ -1,0 +1,29 @@
+#pragma once
+
+#include "models/swinv2_moe.h"
+#include "models/training_config.h"
+
+namespace flex {
+
+/// A model that only infers, on this rank's share of each batch. Collective like the model.
+class ImageClassifier {
+ public:
+  /// Element type, batch and seed are those of `training`. @throws InputError for a configuration that cannot
+  /// be, or not on this many ranks.
+  ImageClassifier(const ModelConfig& model, const TrainingConfig& training, const PlanSource& plans,
+                  RankContext& context);
+
+  /// Logits (B, classes) in host memory for images (B, 3, S, S) in host memory, in the gate's type, with the
+  /// k and f of inference. Valid until the next call. After warm-up it allocates nothing.
+  ConstTensorView infer_blocking(ConstTensorView images);
+
+  [[nodiscard]] SwinV2Moe& model() { return model_; }
+  [[nodiscard]] Stream& stream() { return stream_; }
+
+ private:
+  Stream stream_;  // the model waits for its work
+  Tensor images_, host_logits_;
+  SwinV2Moe model_;
+};
+
+}  // namespace flex

@@ -1,0 +1,30 @@
+#include "models/operation_clock.h"
+
+#include <algorithm>
+
+namespace flex {
+
+void OperationClock::start_blocking(Stream& stream) {
+  names_.clear();
+  marks_->start_blocking(stream);
+}
+
+void OperationClock::begin(std::string_view name, Stream& stream) {
+  names_.push_back(name);
+  marks_->mark(stream);
+}
+
+std::vector<OperationShare> OperationClock::shares() {
+  const std::span<const std::int64_t> times_ns = marks_->times_ns();
+  std::vector<OperationShare> shares;
+  for (std::size_t i = 0; i < names_.size(); ++i) {
+    auto share = std::ranges::find(shares, names_[i], &OperationShare::name);
+    if (share == shares.end()) share = shares.insert(share, {.name = std::string(names_[i])});
+    ++share->count;
+    share->total_us += static_cast<double>(times_ns[2 * i + 1] - times_ns[2 * i]) * 1e-3;
+  }
+  std::ranges::sort(shares, std::greater<>{}, &OperationShare::total_us);
+  return shares;
+}
+
+}  // namespace flex

@@ -1,0 +1,118 @@
+#include "models/trainer.h"
+
+#include <cmath>
+
+#include "base/require.h"
+#include "kernels/host_element.h"
+#include "kernels/nn/cross_entropy.h"
+
+namespace flex {
+namespace {
+
+const TrainingConfig& checked(const TrainingConfig& training, int world) {
+  validate(training, world);
+  return training;
+}
+
+}  // namespace
+
+Trainer::Trainer(const ModelConfig& model, const TrainingConfig& training, const PlanSource& plans,
+                 RankContext& context)
+    : training_(checked(training, context.size())),
+      context_(context),
+      stream_(context.device()),
+      model_(model,
+             {.dtype = training.dtype,
+              .batch = training.batch_size / context.size(),
+              .seed = training.seed,
+              .plans = plans},
+             context),
+      optimizer_(model_.parameters(), training, context),
+      loss_scale_(training) {
+  const Device device = context.device();
+  const DType wide = gate_dtype(training.dtype);
+  const std::int64_t batch = local_batch();
+  images_ = Tensor(wide, {batch, ModelConfig::kImageChannels, model.image_size, model.image_size}, device);
+  labels_ = Tensor(DType::kI32, {batch}, device);
+  losses_ = Tensor(wide, {batch}, device);
+  loss_ = Tensor(wide, {1}, device);
+  host_loss_ = Tensor(wide, {1});
+  host_logits_ = Tensor(training.dtype, {batch, model.num_classes});
+  dlogits_ = Tensor(training.dtype, {batch, model.num_classes}, device);
+}
+
+void Trainer::check(const ImageBatch& batch) const {
+  require(batch.images.shape == images_.shape() && batch.images.dtype == images_.dtype(),
+          "Trainer: images are {} {}, expected {} {}", name(batch.images.dtype),
+          to_string(batch.images.shape), name(images_.dtype()), to_string(images_.shape()));
+  require(batch.labels.shape == labels_.shape() && batch.labels.dtype == DType::kI32,
+          "Trainer: labels are {} {}, expected i32 {}", name(batch.labels.dtype),
+          to_string(batch.labels.shape), to_string(labels_.shape()));
+  for (std::int64_t i = 0; i < labels_.num_elements(); ++i) {
+    const std::int32_t label = batch.labels.as<std::int32_t>()[i];
+    require(label >= 0 && label < model_.config().num_classes,
+            "Trainer: sample {} has label {}; classes are 0 to {}", i, label,
+            model_.config().num_classes - 1);
+  }
+}
+
+void Trainer::set_clock(OperationClock* clock) {
+  clock_ = clock;
+  model_.set_clock(clock);
+}
+
+template <class Work>
+void Trainer::queue(std::string_view name, const Work& work) {
+  if (clock_ != nullptr) clock_->begin(name, stream_);
+  work();
+  if (clock_ != nullptr) clock_->end(stream_);
+}
+
+StepResult Trainer::step_blocking(const ImageBatch& batch) {
+  check(batch);
+  copy_blocking(images_, batch.images);
+  copy_blocking(labels_, batch.labels);
+  const ModelConfig& config = model_.config();
+  StepResult result{.learning_rate = learning_rate_at(training_, step_), .loss_scale = loss_scale_.value()};
+  const TensorView logits = model_.forward(images_, true, static_cast<std::uint64_t>(step_), stream_);
+  queue("cross_entropy", [&] {
+    cross_entropy({.logits = logits,
+                   .labels = labels_,
+                   .label_smoothing = training_.label_smoothing,
+                   .batch = training_.batch_size,
+                   .losses = losses_,
+                   .loss = loss_,
+                   .dlogits = dlogits_,
+                   .dloss = result.loss_scale},
+                  stream_);
+  });
+  model_.backward(dlogits_, config.moe.loss_weight * result.loss_scale, stream_);
+  queue("optimizer", [&] { optimizer_.step(result.learning_rate, result.loss_scale, stream_); });
+  result.cross_entropy = loss_over_ranks_blocking();
+  result.auxiliary_loss = model_.auxiliary_loss_blocking();
+  result.loss = result.cross_entropy + config.moe.loss_weight * result.auxiliary_loss;
+  result.gradient_norm = optimizer_.gradient_norm_blocking();
+  result.updated = std::isfinite(result.gradient_norm);
+  loss_scale_.update(result.updated);
+  ++step_;
+  return result;
+}
+
+double Trainer::loss_over_ranks_blocking() {
+  if (context_.size() > 1) {
+    context_.data().all_reduce(loss_.view().data, 1, loss_.dtype(), ReduceOp::kSum, Traffic::kOther, stream_);
+  }
+  stream_.synchronize_blocking();
+  copy_blocking(host_loss_, loss_);
+  return host_element(host_loss_, 0);
+}
+
+ConstTensorView Trainer::infer_blocking(ConstTensorView images) {
+  copy_blocking(images_, images);
+  const TensorView logits = model_.forward(images_, false, 0, stream_);
+  stream_.synchronize_blocking();
+  copy_blocking(host_logits_, logits);
+  return host_logits_;
+}
+
+}  // namespace flex

@@ -1,0 +1,95 @@
+#include "models/training_config.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "base/json_object.h"
+#include "base/require.h"
+
+namespace flex {
+namespace {
+
+constexpr double kFirstLossScale = 65536;  // of fp16
+
+template <class T>
+void read_into(T& field, JsonObject& json, std::string_view key, const JsonRange& range = {}) {
+  if (auto value = json.optional<T>(key, range)) field = std::move(*value);
+}
+
+}  // namespace
+
+double learning_rate_at(const TrainingConfig& config, std::int64_t step) {
+  if (step < config.warmup_steps) {
+    return config.learning_rate * static_cast<double>(step + 1) / static_cast<double>(config.warmup_steps);
+  }
+  const std::int64_t rest = config.steps - config.warmup_steps;
+  if (!config.cosine_schedule || rest < 2) return config.learning_rate;
+  const double phase =
+      std::min(1.0, static_cast<double>(step - config.warmup_steps) / static_cast<double>(rest - 1));
+  return config.min_learning_rate +
+         (config.learning_rate - config.min_learning_rate) * (1 + std::cos(std::numbers::pi * phase)) / 2;
+}
+
+void validate(const TrainingConfig& config, int world) {
+  require(config.dtype != DType::kI32 && config.dtype != DType::kI64 && config.dtype != DType::kU8,
+          "training.dtype: is {}; it must be fp64, fp32, fp16 or bf16", name(config.dtype));
+  require(config.batch_size >= 1 && config.batch_size % world == 0,
+          "training.batch_size: is {}; it must be a multiple of the {} ranks", config.batch_size, world);
+  require(config.steps >= 1, "training.steps: is {}; it must be at least 1", config.steps);
+  require(config.warmup_steps >= 0 && config.warmup_steps <= config.steps,
+          "training.warmup_steps: is {}; it must be from 0 to the {} steps", config.warmup_steps,
+          config.steps);
+  require(config.min_learning_rate <= config.learning_rate,
+          "training.min_learning_rate: is {}; it must be at most learning_rate, {}", config.min_learning_rate,
+          config.learning_rate);
+  require(config.average_decay >= 0 && config.average_decay < 1,
+          "training.average_decay: is {}; it must be at least 0 and below 1", config.average_decay);
+  require(config.loss_scale > 0, "training.loss_scale: is {}; it must be above 0", config.loss_scale);
+}
+
+TrainingConfig read_training_config(JsonObject json) {
+  TrainingConfig config;
+  const JsonRange not_negative = JsonRange::at_least(0);
+  const JsonRange share = JsonRange::between(0, 1);
+  if (const auto dtype = json.optional_one_of("dtype", {"fp64", "fp32", "fp16", "bf16"}))
+    config.dtype = *parse_dtype(*dtype);
+  config.dynamic_loss_scale = config.dtype == DType::kF16;
+  if (config.dynamic_loss_scale) config.loss_scale = kFirstLossScale;
+  read_into(config.batch_size, json, "batch_size", JsonRange::at_least(1));
+  read_into(config.steps, json, "steps", JsonRange::at_least(1));
+  read_into(config.learning_rate, json, "learning_rate", not_negative);
+  read_into(config.min_learning_rate, json, "min_learning_rate", not_negative);
+  read_into(config.warmup_steps, json, "warmup_steps", not_negative);
+  config.cosine_schedule =
+      json.optional_one_of("schedule", {"cosine", "constant"}).value_or("cosine") == "cosine";
+  read_into(config.weight_decay, json, "weight_decay", not_negative);
+  read_into(config.no_decay, json, "no_decay");
+  read_into(config.beta1, json, "beta1", share);
+  read_into(config.beta2, json, "beta2", share);
+  read_into(config.epsilon, json, "epsilon", JsonRange::above(0));
+  read_into(config.clip_grad_norm, json, "clip_grad_norm", not_negative);
+  read_into(config.label_smoothing, json, "label_smoothing", share);
+  read_into(config.average_decay, json, "average_decay", share);
+  read_into(config.loss_scale, json, "loss_scale", JsonRange::above(0));
+  read_into(config.dynamic_loss_scale, json, "dynamic_loss_scale");
+  read_into(config.seed, json, "seed");
+  json.finish();
+  try {
+    validate(config, 1);
+  } catch (const InputError& error) {
+    fail("{}: {}", json.place(), error.what());
+  }
+  return config;
+}
+
+ModelFile read_model_file(const std::filesystem::path& path) {
+  JsonObject json = JsonObject::from_file(path);
+  ModelFile file;
+  file.model = read_model_config(json);
+  if (auto training = json.optional<JsonObject>("training"))
+    file.training = read_training_config(std::move(*training));
+  json.finish();
+  return file;
+}
+
+}  // namespace flex

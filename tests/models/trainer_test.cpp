@@ -1,0 +1,170 @@
+#include "models/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <limits>
+
+#include "kernels/host_element.h"
+#include "tests/models/training_runs.h"
+#include "tests/support/compare.h"
+#include "tests/support/count_allocations.h"
+
+namespace flex::testing {
+namespace {
+
+ModelConfig micro() { return model_of(micro_model("swinv2", 2)); }
+
+// One rank with a trainer of `model`.
+template <class Body>
+void with_trainer(const ModelConfig& model, const TrainingConfig& training, const Body& body) {
+  run_ranks({}, std::chrono::seconds(60), [&](Communicator& world) {
+    RankContext context(world, Device::cpu());
+    Trainer trainer(model, training, {}, context);
+    open_branches(trainer.model());
+    body(trainer, context);
+  });
+}
+
+TEST(Trainer, AWarmedUpStepAllocatesNothing) {
+  std::atomic<std::int64_t> allocations{-1};
+  run_ranks({2, 2}, std::chrono::seconds(60), [&](Communicator& world) {
+    RankContext context(world, Device::cpu());
+    // A fixed capacity, so that the layers' memory does not grow with the routing.
+    ModelConfig model = micro();
+    model.moe.training.capacity_factor = 1.25;
+    Trainer trainer(model, micro_training(DType::kF32, 10), {}, context);
+    ProceduralImages images(model, DType::kF32, trainer.local_batch(), 11);
+    const ImageBatch batch = images.make(world.rank() * trainer.local_batch());
+    for (int i = 0; i < 3; ++i) static_cast<void>(trainer.step_blocking(batch));
+    std::vector<std::int64_t> arrived(2);
+    const std::array<std::int64_t, 1> here{0};
+    world.gather_host_blocking(here, arrived);
+    const std::int64_t before = num_allocations();
+    for (int i = 0; i < 3; ++i) static_cast<void>(trainer.step_blocking(batch));
+    world.gather_host_blocking(here, arrived);
+    if (world.rank() == 0) allocations = num_allocations() - before;
+    world.gather_host_blocking(here, arrived);
+  });
+  EXPECT_EQ(allocations, 0);
+}
+
+// What a checkpointed block computes again has the same bits.
+TEST(Trainer, CheckpointingChangesNoBitAndNeedsLessMemory) {
+  for (const char* block : {"swinv2", "swin_moe"}) {
+    ModelConfig model = model_of(micro_model(block, 2));
+    const TrainingConfig training = micro_training(DType::kF32, 4);
+    std::vector<double> expected;
+    std::int64_t bytes = 0;
+    with_trainer(model, training, [&](Trainer& trainer, RankContext& context) {
+      expected = losses_of(trainer, context);
+      bytes = trainer.model().activation_bytes();
+    });
+    model.checkpointed = model.all_blocks();
+    with_trainer(model, training, [&](Trainer& trainer, RankContext& context) {
+      EXPECT_EQ(losses_of(trainer, context), expected) << block;
+      EXPECT_LT(trainer.model().activation_bytes(), bytes) << block;
+    });
+  }
+}
+
+TEST(Trainer, KeepsAMovingAverage) {
+  TrainingConfig training = micro_training(DType::kF64, 1);
+  training.average_decay = 0.75;
+  with_trainer(micro(), training, [&](Trainer& trainer, RankContext& context) {
+    const std::string name = "head.fc.weight";
+    const ModelParameter& parameter = trainer.model().parameters().at(name);
+    const double before = host_element(parameter.value, 0);
+    static_cast<void>(losses_of(trainer, context));
+    const double after = host_element(parameter.value, 0);
+    EXPECT_NE(before, after);
+    EXPECT_DOUBLE_EQ(host_element(trainer.optimizer().average(name), 0), 0.75 * before + 0.25 * after);
+  });
+  with_trainer(micro(), micro_training(DType::kF64, 1), [&](Trainer& trainer, RankContext&) {
+    EXPECT_EQ(error_text([&] { static_cast<void>(trainer.optimizer().average("head.fc.weight")); }),
+              "no moving average is kept of 'head.fc.weight'; set training.average_decay");
+  });
+}
+
+// One rank's gradient that is not finite stops the step on all ranks.
+TEST(Trainer, AGradientThatIsNotFiniteChangesNothingOnAnyRank) {
+  run_ranks({2, 2}, std::chrono::seconds(60), [&](Communicator& world) {
+    RankContext context(world, Device::cpu());
+    TrainingConfig training = micro_training(DType::kF32, 4);
+    training.loss_scale = 1024;
+    training.dynamic_loss_scale = true;
+    Trainer trainer(micro(), training, {}, context);
+    ProceduralImages images(trainer.model().config(), DType::kF32, trainer.local_batch(), 11);
+    const ImageBatch batch = images.make(world.rank() * trainer.local_batch());
+    EXPECT_TRUE(trainer.step_blocking(batch).updated);
+    const ModelParameter& bias = trainer.model().parameters().at("head.fc.bias");
+    const float before = bias.value.as<float>()[0];
+    Optimizer& optimizer = trainer.optimizer();
+    Stream stream(Device::cpu());
+    if (world.rank() == 1) bias.gradient.as<float>()[1] = std::numeric_limits<float>::infinity();
+    optimizer.step(1e-3, 1, stream);
+    stream.synchronize_blocking();
+    EXPECT_EQ(bias.value.as<float>()[0], before);
+    EXPECT_FALSE(std::isfinite(optimizer.gradient_norm_blocking()));
+    EXPECT_EQ(optimizer.num_steps_blocking(), 1);
+  });
+}
+
+TEST(LossScale, FallsAtOnceAndRisesAfterManyGoodSteps) {
+  TrainingConfig config{.loss_scale = 64, .dynamic_loss_scale = true};
+  LossScale scale(config);
+  scale.update(false);
+  EXPECT_EQ(scale.value(), 32);
+  for (int i = 0; i < LossScale::kGrowthSteps - 1; ++i) scale.update(true);
+  EXPECT_EQ(scale.value(), 32);
+  scale.update(true);
+  EXPECT_EQ(scale.value(), 64);
+  config.dynamic_loss_scale = false;
+  LossScale fixed(config);
+  fixed.update(false);
+  EXPECT_EQ(fixed.value(), 64);
+}
+
+TEST(Trainer, RefusesWhatDoesNotFit) {
+  with_trainer(micro(), micro_training(DType::kF32, 1), [&](Trainer& trainer, RankContext&) {
+    ProceduralImages images(trainer.model().config(), DType::kF32, trainer.local_batch(), 11);
+    ImageBatch batch = images.make(0);
+    Tensor labels(DType::kI32, {8});
+    std::fill_n(labels.as<std::int32_t>(), 8, 1);
+    labels.as<std::int32_t>()[2] = 5;
+    batch.labels = labels;
+    EXPECT_EQ(error_text([&] { static_cast<void>(trainer.step_blocking(batch)); }),
+              "Trainer: sample 2 has label 5; classes are 0 to 4");
+    batch.images = batch.images.reshaped({4, 6, 64, 64});
+    EXPECT_EQ(error_text([&] { static_cast<void>(trainer.step_blocking(batch)); }),
+              "Trainer: images are fp32 (4, 6, 64, 64), expected fp32 (8, 3, 64, 64)");
+  });
+}
+
+TEST(Trainer, InfersWithTheRoutingOfInference) {
+  ModelConfig model = micro();
+  model.moe.inference = {.top_k = 2, .capacity_factor = 0};
+  with_trainer(model, micro_training(DType::kF32, 1), [&](Trainer& trainer, RankContext&) {
+    ProceduralImages images(model, DType::kF32, trainer.local_batch(), 11);
+    const ConstTensorView logits = trainer.infer_blocking(images.make(0).images);
+    EXPECT_EQ(logits.shape, (Shape{8, 5}));
+    EXPECT_EQ(trainer.model().moe_layers().front().layer().routing().indices.shape[1], 2);
+  });
+}
+
+// Rate 0.5: half of the samples are dropped, the others count twice; independent of the number of ranks.
+TEST(DropPath, KeepsTheMean) {
+  int kept = 0;
+  constexpr int kSamples = 4000;
+  for (int sample = 0; sample < kSamples; ++sample) {
+    const double factor = drop_path_factor(1, 2, 3, sample, 0.5);
+    EXPECT_TRUE(factor == 0 || factor == 2);
+    kept += factor == 0 ? 0 : 1;
+  }
+  EXPECT_NEAR(kept, kSamples / 2, 4 * std::sqrt(kSamples * 0.25));  // four standard deviations
+  EXPECT_EQ(drop_path_factor(1, 2, 3, 4, 0), 1);
+}
+
+}  // namespace
+}  // namespace flex::testing
