@@ -96,30 +96,33 @@ run_online() {
   timeout 60 $flexmoe replay "$out/online.jsonl.gz" --cluster hgx_h200 || echo "replay: exit $?"
 }
 
-# Jobs of processes that share the GPU: their results, not their times, are of interest. Jobs run beside each other, each on
-# ports of its own.
+# Jobs of processes that share the GPU: their results, not their times, are of interest. A third argument picks some by name.
+nccl_only=${3:-.}
 nccl_job() {  # NAME LIMIT_S NUM_RANKS COMMAND...
   local name=$1 limit=$2
   shift 2
+  [[ $name =~ $nccl_only ]] || return 0
+  local begin=$SECONDS
   timeout "$limit" tests/runtime/nccl_processes.sh "$@" >"$out/$name.log" 2>&1
   local status=$?
-  printf '%-28s exit %d  %s\n' "$name" "$status" "$(grep -E '^\[[0-9]+\] (\[  (PASSED|FAILED)|r[0-9] d[0-9].*equal)' "$out/$name.log" | sort | uniq -c | sort -rn | head -4 | tr -s ' ' | tr '\n' ' ')"
+  printf '%-28s exit %d in %d s  %s\n' "$name" "$status" "$((SECONDS - begin))" \
+    "$(grep -E '\[  (PASSED|FAILED)  \] [0-9]|equal' "$out/$name.log" | cut -c1-60 | sort -u | head -8 | tr '\n' ' ')"
 }
 run_nccl() {
-  local quick='-*AllocateNothing*:*EveryWorldAndNodeSize*' wide='*/3:*Stress*/2'
-  export CUDA_MODULE_LOADING=LAZY
-  PORT=21000 nccl_job nccl_communicator_2 100 2 $test/runtime/flex_nccl_communicator_test --gtest_filter="$quick" &
-  PORT=21100 nccl_job nccl_communicator_4 120 4 $test/runtime/flex_nccl_communicator_test --gtest_filter="$quick" &
-  PORT=21200 nccl_job nccl_communicator_8 120 8 $test/runtime/flex_nccl_communicator_test --gtest_filter="$wide" &
+  local quick='-*AllocateNothing*:*EveryWorldAndNodeSize*'
+  PORT=21000 nccl_job nccl_communicator_2 60 2 $test/runtime/flex_nccl_communicator_test --gtest_filter="$quick" &
+  PORT=21100 nccl_job nccl_layer_2 60 2 $test/runtime/flex_nccl_layer_test &
   wait
-  PORT=21300 nccl_job nccl_layer_2 100 2 $test/runtime/flex_nccl_layer_test &
-  PORT=21400 nccl_job nccl_layer_4 120 4 $test/runtime/flex_nccl_layer_test &
-  PORT=21500 nccl_job nccl_layer_8 120 8 $test/runtime/flex_nccl_layer_test &
+  PORT=21200 nccl_job nccl_communicator_4 70 4 $test/runtime/flex_nccl_communicator_test --gtest_filter="$quick" &
+  PORT=21300 NCCL_COMM_ID=127.0.0.1:21350 nccl_job nccl_bench_4 60 4 $flexmoe bench --launcher nccl --device cuda:0 \
+    --ranks-per-node 2 --plan "r2 d2 2dh" --experts 2 --tokens 256 --model-dim 64 --hidden-dim 64 --repeats 3 &
   wait
-  PORT=21600 NCCL_COMM_ID=127.0.0.1:21650 nccl_job nccl_bench_4 60 4 $flexmoe bench --launcher nccl --device cuda:0 \
-    --ranks-per-node 2 --plan "r2 d2 2dh" --tokens 256 --model-dim 64 --hidden-dim 64 --repeats 3 &
-  timeout 110 tests/runtime/nccl_failures.sh $test/runtime/flex_nccl_job "$out/nccl_failures" &
-  wait
+  PORT=21400 nccl_job nccl_layer_4 70 4 $test/runtime/flex_nccl_layer_test --gtest_filter='*/2:*/4'
+  if [[ nccl_failures =~ $nccl_only ]]; then
+    timeout 110 tests/runtime/nccl_failures.sh $test/runtime/flex_nccl_job "$out/nccl_failures"
+  fi
+  PORT=21500 nccl_job nccl_layer_8 90 8 $test/runtime/flex_nccl_layer_test --gtest_filter='*/2:*/8'
+  PORT=21600 nccl_job nccl_communicator_8 60 8 $test/runtime/flex_nccl_communicator_test --gtest_filter='*/3:*Stress*/2'
 }
 case ${2:-all} in
   tests) run_tests ;;

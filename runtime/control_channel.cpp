@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.h"
 #include "base/require.h"
 #include "runtime/tcp_socket.h"
 
@@ -74,8 +75,8 @@ ControlChannel::~ControlChannel() {
   service_ = {};  // stops and joins
   try {
     send(FrameKind::kLeave, {});
-  } catch (const CommError&) {
-    // The world has failed, and everybody knows.
+  } catch (const CommError& error) {
+    log_debug("rank {} leaves without a word: {}", options_.rank, error.what());
   }
   // Closing with unread data in the socket would reset the connection, and could take the farewell with it.
   shutdown(socket_.get(), SHUT_WR);
@@ -260,8 +261,9 @@ void ControlChannel::abort(const std::string& reason) noexcept {
   fail_here(reason);
   try {
     send(FrameKind::kAbort, reason);
-  } catch (const std::exception&) {
-    // The hub is gone, and with it rank 0: the others see that themselves.
+  } catch (const std::exception& error) {
+    // The others see themselves that the hub, and with it rank 0, is gone.
+    log_debug("rank {} could not tell of its abort: {}", options_.rank, error.what());
   }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -84,7 +84,7 @@ class WireReader {
   requires std::is_arithmetic_v<T>
   [[nodiscard]] T get() {
     T value{};
-    std::memcpy(&value, take(sizeof(T)).data(), sizeof(T));
+    std::ranges::copy(take(sizeof(T)), reinterpret_cast<char*>(&value));
     return value;
   }
   /// A number from 0 to `most`.

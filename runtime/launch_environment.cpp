@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
+#include <utility>
 
 #include "base/require.h"
 
@@ -154,9 +155,9 @@ HostAndPort master_address(const Reader& reader) {
           "MASTER_ADDR is not set: RANK is, and torchrun sets both; it is the host of rank 0");
   const int port = reader.number("MASTER_PORT", 1, "RANK is, and torchrun sets both");
   require(port <= kMostPort, "MASTER_PORT is {}; ports go up to {}", port, kMostPort);
-  const HostAndPort address{*host, port};
+  HostAndPort address{*host, port};
   // There torchrun listens itself.
-  if (reader.text("TORCHELASTIC_USE_AGENT_STORE") == "True") return one_port_higher("MASTER_PORT", address);
+  if (reader.text("TORCHELASTIC_USE_AGENT_STORE") == "True") return one_port_higher("MASTER_PORT", std::move(address));
   return address;
 }
 

@@ -17,7 +17,7 @@
 namespace flex {
 namespace {
 
-constexpr std::chrono::milliseconds kDeadline{8'000};  // 4 s of silence count as stopped
+constexpr std::chrono::milliseconds kDeadline{10'000};  // 5 s of silence count as stopped
 constexpr std::chrono::seconds kForever{3600};
 constexpr Device kGpu = Device::cuda(0);
 constexpr std::int64_t kBytes = 1 << 20;
