@@ -11,7 +11,6 @@
 
 #include "base/require.h"
 #include "costmodel/accuracy.h"
-#include "costmodel/calibration_fit.h"
 #include "costmodel/error_band.h"
 #include "costmodel/pass_calibration.h"
 #include "costmodel/pass_predictor.h"
