@@ -230,7 +230,9 @@ OperationReport compare_operations(const ValidationRecording& recording, const C
                             .p95_error = quantile(mine.errors, 0.95),
                             .share = mine.measured_us / total_us});
   }
-  std::ranges::stable_sort(report.kinds, std::ranges::greater(), &OperationError::share);
+  std::ranges::sort(report.kinds, [](const OperationError& a, const OperationError& b) {
+    return a.share != b.share ? a.share > b.share : a.kind < b.kind;
+  });
   return report;
 }
 
