@@ -139,7 +139,9 @@ std::vector<KindShare> shares_of(const std::vector<CostSample>& samples) {
     total_ns += static_cast<double>(sample.duration_ns);
   }
   for (KindShare& share : shares) share.share /= std::max(total_ns, 1.0);
-  std::ranges::stable_sort(shares, std::ranges::greater(), &KindShare::share);
+  std::ranges::sort(shares, [](const KindShare& a, const KindShare& b) {
+    return a.share != b.share ? a.share > b.share : a.kind < b.kind;
+  });
   return shares;
 }
 

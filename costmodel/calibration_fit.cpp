@@ -176,10 +176,6 @@ Sizes sizes_of(const OperationWork& w) {
           w.model_dim, w.peers, w.bytes_per_peer, w.bytes, w.flops};
 }
 
-bool is_usable_alone(const CostSample& sample) {
-  return sample.beside == Beside::kNothing && sample.duration_ns > 0;
-}
-
 double relative_residual(double predicted_us, const FitPoint& point) {
   return predicted_us / point.measured_us - 1;
 }

@@ -18,9 +18,6 @@ using Sizes = std::tuple<OperationKind, DType, int, std::int64_t, std::int64_t, 
                          std::int64_t, std::int64_t, double, double>;
 [[nodiscard]] Sizes sizes_of(const OperationWork& work);
 
-/// Of an operation alone that took any time: what calibration needs at least one of.
-[[nodiscard]] bool is_usable_alone(const CostSample& sample);
-
 /// A sample as it is fitted.
 struct FitPoint {
   OperationWork work;

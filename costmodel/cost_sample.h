@@ -47,6 +47,11 @@ struct CostSample {
   friend bool operator==(const CostSample&, const CostSample&) = default;
 };
 
+/// Of an operation alone that took any time: what calibration needs at least one of.
+[[nodiscard]] inline bool is_usable_alone(const CostSample& sample) {
+  return sample.beside == Beside::kNothing && sample.duration_ns > 0;
+}
+
 /// The sample of an operation that ran in `schedule`. `device` and `source` are left empty.
 [[nodiscard]] CostSample sample_of(const Schedule& schedule, const Operation& operation,
                                    std::int64_t duration_ns, int ranks_per_node);

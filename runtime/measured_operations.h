@@ -2,6 +2,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "costmodel/cost_sample.h"
@@ -52,8 +53,8 @@ struct OperationSettings {
 class MeasuredOperations {
  public:
   MeasuredOperations(TimedLayer& layer, const PlanPair& plans, RankContext& context,
-                     const OperationSettings& settings)
-      : layer_(&layer), plans_(plans), context_(&context), settings_(settings) {}
+                     OperationSettings settings)
+      : layer_(&layer), plans_(plans), context_(&context), settings_(std::move(settings)) {}
 
   /// One by one, with nothing beside them; on CUDA also what the host needs to queue each as planned.
   void measure_alone_blocking();

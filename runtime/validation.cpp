@@ -11,7 +11,6 @@
 
 #include "base/require.h"
 #include "costmodel/accuracy.h"
-#include "costmodel/calibration_fit.h"
 #include "costmodel/error_band.h"
 #include "costmodel/pass_calibration.h"
 #include "costmodel/pass_predictor.h"
@@ -231,7 +230,9 @@ OperationReport compare_operations(const ValidationRecording& recording, const C
                             .p95_error = quantile(mine.errors, 0.95),
                             .share = mine.measured_us / total_us});
   }
-  std::ranges::stable_sort(report.kinds, std::ranges::greater(), &OperationError::share);
+  std::ranges::sort(report.kinds, [](const OperationError& a, const OperationError& b) {
+    return a.share != b.share ? a.share > b.share : a.kind < b.kind;
+  });
   return report;
 }
 

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "costmodel/calibration_fit.h"
-
 namespace flex {
 
 std::vector<CostSample> stored_samples(TuningCache& cache, const Environment& environment) {

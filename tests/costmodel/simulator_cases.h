@@ -88,11 +88,15 @@ class TestCosts final : public OperationCosts {
   return random.below(8) == 0 ? 0 : 10 * random.uniform();
 }
 
-[[nodiscard]] inline TestCosts random_costs(std::uint64_t seed, bool differs) {
-  TestCosts costs(
-      [seed, differs](const Schedule& schedule, std::size_t index, const RankLoad& load) -> OperationCost {
-        return {.duration_us = random_duration_us(seed, schedule, index, differs ? load.rank : 0)};
-      });
+/// `host_counts`: queueing takes time, too.
+[[nodiscard]] inline TestCosts random_costs(std::uint64_t seed, bool differs, bool host_counts = false) {
+  constexpr std::uint64_t kIssueSeed = 7777;
+  TestCosts costs([seed, differs, host_counts](const Schedule& schedule, std::size_t index,
+                                               const RankLoad& load) -> OperationCost {
+    const int rank = differs ? load.rank : 0;
+    return {.duration_us = random_duration_us(seed, schedule, index, rank),
+            .issue_us = host_counts ? random_duration_us(seed + kIssueSeed, schedule, index, rank) : 0};
+  });
   costs.differs = differs;
   return costs;
 }

@@ -63,6 +63,31 @@ TEST(SimulatorProperty, EqualsLongestPathsWithoutSlowdowns) {
   }
 }
 
+TEST(SimulatorProperty, EqualsLongestPathsWithAHostThatTakesTime) {
+  Simulator simulator;
+  for (std::uint64_t seed = 0; seed < kTrials; ++seed) {
+    const Trial trial(seed);
+    const TestCosts costs = random_costs(seed, seed % 4 != 0, true);
+    const Simulation& simulation = simulator.run(trial.passes(), costs);
+    const ReferenceDurations issue = [&](std::size_t pass, std::size_t index, int rank) {
+      return costs.cost(*trial.passes()[pass].schedule, index, {.rank = rank}).issue_us;
+    };
+    const ReferenceTimeline expected = reference_longest_paths(trial.passes(), trial.durations(costs), issue);
+    for (int rank = 0; rank < simulation.num_ranks; ++rank) {
+      for (std::size_t i = 0; i < simulation.operations.size(); ++i) {
+        const OperationTimes& times = simulation.times[simulation.at(rank, i)];
+        ASSERT_EQ(times.begin_us, expected[static_cast<std::size_t>(rank)][i].begin_us) << trial.text();
+        ASSERT_EQ(times.end_us, expected[static_cast<std::size_t>(rank)][i].end_us) << trial.text();
+        ASSERT_LE(times.issued_us, times.ready_us) << trial.text();
+      }
+    }
+    const CriticalPath path = critical_path(simulation);
+    double sum_us = path.issue_us;
+    for (const double us : path.kind_us) sum_us += us;
+    ASSERT_NEAR(sum_us, simulation.total_us, kRounding) << trial.text();
+  }
+}
+
 TEST(SimulatorProperty, EqualsSmallStepsWithSlowdowns) {
   constexpr double kStepUs = 1.0 / 128;
   int compared = 0;
@@ -90,7 +115,7 @@ TEST(SimulatorProperty, EqualsSmallStepsWithSlowdowns) {
 TEST(SimulatorProperty, OneRankStandsForAllToTheBit) {
   for (std::uint64_t seed = 0; seed < kTrials; ++seed) {
     const Trial trial(seed);
-    TestCosts costs = random_costs(seed, false);
+    TestCosts costs = random_costs(seed, false, seed % 2 == 0);
     costs.linear = random_slowdown(seed);
     costs.hierarchical = random_slowdown(seed + 1);
     const Simulation folded = simulate(trial.passes(), costs);

@@ -67,9 +67,11 @@ std::vector<int> members_of(const Operation& operation, int rank, int world) {
 
 class LongestPaths {
  public:
-  LongestPaths(std::span<const SimulatedPass> passes, const ReferenceDurations& durations)
+  LongestPaths(std::span<const SimulatedPass> passes, const ReferenceDurations& durations,
+               const ReferenceDurations& issue)
       : nodes_(nodes_of(passes)),
         durations_(durations),
+        issue_(issue),
         world_(passes.front().schedule->workload.world),
         known_(static_cast<std::size_t>(world_), std::vector<std::optional<ReferenceTimes>>(nodes_.size())) {}
 
@@ -84,8 +86,22 @@ class LongestPaths {
   }
 
  private:
+  // Back to the host operation at whose end the host went on.
+  double queued_us(int rank, std::size_t node) {
+    double sum = 0;
+    for (std::size_t i = 0; i <= node; ++i) {
+      const bool by_host = nodes_[i].operation.stream == StreamKind::kHost;
+      if (by_host && i < node) sum = 0;
+      if (!by_host) sum += issue_(nodes_[i].pass, nodes_[i].index, rank);
+    }
+    for (std::size_t i = node; i-- > 0;) {
+      if (nodes_[i].operation.stream == StreamKind::kHost) return times(rank, i).end_us + sum;
+    }
+    return sum;
+  }
+
   double ready_us(int rank, std::size_t node) {
-    double ready = 0;
+    double ready = issue_ ? queued_us(rank, node) : 0;
     for (const std::size_t before : nodes_[node].before) ready = std::max(ready, times(rank, before).end_us);
     return ready;
   }
@@ -105,6 +121,7 @@ class LongestPaths {
 
   std::vector<Node> nodes_;
   const ReferenceDurations& durations_;
+  const ReferenceDurations& issue_;
   int world_;
   std::vector<std::vector<std::optional<ReferenceTimes>>> known_;
 };
@@ -204,8 +221,9 @@ class Steps {
 }  // namespace
 
 ReferenceTimeline reference_longest_paths(std::span<const SimulatedPass> passes,
-                                          const ReferenceDurations& durations) {
-  return LongestPaths(passes, durations).all();
+                                          const ReferenceDurations& durations,
+                                          const ReferenceDurations& issue) {
+  return LongestPaths(passes, durations, issue).all();
 }
 
 ReferenceTimeline reference_steps(std::span<const SimulatedPass> passes, const ReferenceDurations& durations,

@@ -20,9 +20,11 @@ struct ReferenceTimes {
 /// By (rank, operation), operations of all passes one after the other.
 using ReferenceTimeline = std::vector<std::vector<ReferenceTimes>>;
 
-/// Longest paths, by recursion. No slowdowns.
+/// Longest paths, by recursion. No slowdowns. `issue`: what the host needs to queue an operation; null:
+/// nothing.
 [[nodiscard]] ReferenceTimeline reference_longest_paths(std::span<const SimulatedPass> passes,
-                                                        const ReferenceDurations& durations);
+                                                        const ReferenceDurations& durations,
+                                                        const ReferenceDurations& issue = {});
 
 /// Small steps of `step_us`, in each of which every operation that can run does, at the rate that its
 /// neighbours leave it. Ends are late by at most a step for each operation before.
