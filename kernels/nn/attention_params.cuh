@@ -59,6 +59,14 @@ AttentionParams attention_params(const Args& args) {
           .num_offsets = static_cast<std::int32_t>(num_offsets(layout.window))};
 }
 
+struct AttentionSums;
+
+/// The same passes on the tensor cores, for 16-bit types. False, with nothing queued, for others, and for
+/// head sizes and addresses that they do not take.
+bool attend_mma(const AttentionParams& p, const WindowAttentionArgs& args, cudaStream_t stream);
+bool attend_mma_backward(const AttentionParams& p, const WindowAttentionBackwardArgs& args,
+                         const AttentionSums& sums, cudaStream_t stream);
+
 /// Calls function.operator()<kDim>() with the smallest size of the kernels that holds a head.
 template <class Function>
 void dispatch_head_dim(std::int64_t head_dim, Function&& function) {
@@ -82,7 +90,8 @@ __device__ inline float attention_exp(float v) {
 /// Part of a score that a head has for all pairs: the cosine's factor, or 1 / sqrt(d).
 __device__ inline float score_factor(const AttentionParams& p, int head) {
   if (p.scale == nullptr) return 1.0F / sqrtf(static_cast<float>(p.head_dim));
-  return expf(fminf(p.scale[head], logf(static_cast<float>(kMaxCosineScale))));
+  const bool is_clamped = p.scale[head] > logf(static_cast<float>(kMaxCosineScale));  // NaN is not
+  return is_clamped ? static_cast<float>(kMaxCosineScale) : expf(p.scale[head]);
 }
 
 /// What a product with this vector is multiplied by: 1 over its norm with the cosine.

@@ -7,9 +7,9 @@ namespace flex {
 namespace {
 
 constexpr int kThreads = 256;
-// Three blocks for each of the 132 SMs of an H100 or H200, and the most memory that their sums may take. Not
-// asked of the device, so that the order of a sum does not depend on it.
-constexpr std::int64_t kTargetBlocks = 396;
+// Two blocks for each of the 132 SMs of an H100 or H200, which run at once, and the most memory that their
+// sums may take. Not asked of the device, so that the order of a sum does not depend on it.
+constexpr std::int64_t kTargetBlocks = 264;
 constexpr std::int64_t kMostBytes = std::int64_t{64} << 20;
 
 // Adds all parts to the first one.

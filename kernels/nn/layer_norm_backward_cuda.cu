@@ -189,8 +189,9 @@ void layer_norm_backward_cuda(const LayerNormBackwardArgs& args, Stream& stream)
   const std::int64_t blocks = num_blocks(args.dy.size(0));
   cudaStream_t native = launch_stream(stream);
   if (blocks > 0) {
-    const bool vectors = channels * size_bytes(args.dy.dtype) % kVectorBytes == 0 &&
-                         aligned_to({args.dy.data, args.x.data, args.dx.data}, kVectorBytes);
+    const bool vectors =
+        channels * size_bytes(args.dy.dtype) % kVectorBytes == 0 &&
+        aligned_to({args.dy.data, args.x.data, args.dx.data, args.weight.data}, kVectorBytes);
     dispatch_rows(args.dy.dtype, channels, vectors,
                   [&]<class Shape>() { launch<Shape>(args, blocks, native); });
   }

@@ -77,8 +77,10 @@ void layer_norm_cuda(const LayerNormArgs& args, Stream& stream) {
   const std::int64_t channels = args.x.size(1);
   cudaStream_t native = launch_stream(stream);
   if (rows == 0) return;
-  const bool vectors = channels * size_bytes(args.x.dtype) % kVectorBytes == 0 &&
-                       aligned_to({args.x.data, args.residual.data, args.y.data}, kVectorBytes);
+  const bool vectors =
+      channels * size_bytes(args.x.dtype) % kVectorBytes == 0 &&
+      aligned_to({args.x.data, args.residual.data, args.y.data, args.weight.data, args.bias.data},
+                 kVectorBytes);
   dispatch_rows(args.x.dtype, channels, vectors, [&]<class Shape>() {
     using T = typename Shape::T;
     const NormParams<T> p = {.x = args.x.as<T>(),

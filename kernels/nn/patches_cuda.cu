@@ -7,45 +7,53 @@ namespace {
 constexpr int kThreads = 256;
 
 struct ImageParams {
-  std::int64_t count;  // of elements
+  std::int64_t lines;  // rows of pixels of all patches
   std::int64_t channels, rows, columns, patch;
 };
 
 ImageParams image_params(const Shape& images, std::int64_t patch) {
-  return {.count = images.num_elements(),
+  return {.lines = images.num_elements() / patch,
           .channels = images[1],
           .rows = images[2],
           .columns = images[3],
           .patch = patch};
 }
 
-// Index in the images of an element of the patches' rows.
-__device__ std::int64_t pixel_of(const ImageParams& p, std::int64_t element) {
+// First pixel, in the images, of a line of the patches' rows.
+__device__ std::int64_t first_pixel(const ImageParams& p, std::int64_t line) {
   const std::int64_t patches = p.columns / p.patch;
-  const std::int64_t area = p.patch * p.patch;
-  const std::int64_t index = element / (p.channels * area);
-  const std::int64_t in_row = element - index * p.channels * area;
-  const std::int64_t channel = in_row / area;
-  const std::int64_t in_patch = in_row - channel * area;
-  const std::int64_t image = index / (patches * (p.rows / p.patch));
-  const std::int64_t in_image = index - image * patches * (p.rows / p.patch);
-  const std::int64_t row = in_image / patches * p.patch + in_patch / p.patch;
-  const std::int64_t column = in_image % patches * p.patch + in_patch % p.patch;
+  const std::int64_t patch_lines = p.channels * p.patch;
+  const std::int64_t index = line / patch_lines;
+  const std::int64_t in_patch = line - index * patch_lines;
+  const std::int64_t channel = in_patch / p.patch;
+  const std::int64_t image_row = index / patches;  // of patches, in all images
+  const std::int64_t image = image_row / (p.rows / p.patch);
+  const std::int64_t row = (image_row - image * (p.rows / p.patch)) * p.patch + in_patch - channel * p.patch;
+  const std::int64_t column = (index - image_row * patches) * p.patch;
   return ((image * p.channels + channel) * p.rows + row) * p.columns + column;
 }
 
+// One line a thread.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     patch_rows_kernel(const __grid_constant__ ImageParams p, const float* images, T* rows) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < p.count) rows[i] = from_float<T>(images[pixel_of(p, i)]);
+  const std::int64_t line = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (line >= p.lines) return;
+  const float* from = images + first_pixel(p, line);
+  T* to = rows + line * p.patch;
+#pragma unroll 4
+  for (std::int64_t i = 0; i < p.patch; ++i) to[i] = from_float<T>(from[i]);
 }
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     patch_rows_backward_kernel(const __grid_constant__ ImageParams p, const T* rows, float* images) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < p.count) images[pixel_of(p, i)] = to_float(rows[i]);
+  const std::int64_t line = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (line >= p.lines) return;
+  const T* from = rows + line * p.patch;
+  float* to = images + first_pixel(p, line);
+#pragma unroll 4
+  for (std::int64_t i = 0; i < p.patch; ++i) to[i] = to_float(from[i]);
 }
 
 struct MergeParams {
@@ -106,9 +114,9 @@ void launch_merge(Extent map, std::int64_t channels, const ConstTensorView& from
 void patch_rows_cuda(const PatchRowsArgs& args, Stream& stream) {
   const ImageParams p = image_params(args.images.shape, args.patch);
   cudaStream_t native = launch_stream(stream);
-  if (p.count == 0) return;
+  if (p.lines == 0) return;
   dispatch_dtype(args.rows.dtype, [&]<class T>() {
-    patch_rows_kernel<<<grid_size(ceil_div<std::int64_t>(p.count, kThreads)), kThreads, 0, native>>>(
+    patch_rows_kernel<<<grid_size(ceil_div<std::int64_t>(p.lines, kThreads)), kThreads, 0, native>>>(
         p, args.images.as<float>(), args.rows.as<T>());
     FLEX_CUDA_CHECK(cudaGetLastError());
   });
@@ -117,9 +125,9 @@ void patch_rows_cuda(const PatchRowsArgs& args, Stream& stream) {
 void patch_rows_backward_cuda(const PatchRowsBackwardArgs& args, Stream& stream) {
   const ImageParams p = image_params(args.dimages.shape, args.patch);
   cudaStream_t native = launch_stream(stream);
-  if (p.count == 0) return;
+  if (p.lines == 0) return;
   dispatch_dtype(args.drows.dtype, [&]<class T>() {
-    patch_rows_backward_kernel<<<grid_size(ceil_div<std::int64_t>(p.count, kThreads)), kThreads, 0, native>>>(
+    patch_rows_backward_kernel<<<grid_size(ceil_div<std::int64_t>(p.lines, kThreads)), kThreads, 0, native>>>(
         p, args.drows.as<T>(), args.dimages.as<float>());
     FLEX_CUDA_CHECK(cudaGetLastError());
   });

@@ -84,11 +84,21 @@ void dispatch_rows(DType dtype, std::int64_t channels, bool vectors, Function&& 
   });
 }
 
-/// The vector of `values` that begins at `column`.
+/// The vector of `values` that begins at `column`. Vectors of more than one element are aligned for 16 bytes.
 template <int kWidth>
 __device__ inline void load_floats(const float* values, std::int64_t column, float (&to)[kWidth]) {
+  if constexpr (kWidth == 1) {
+    to[0] = values[column];
+  } else {
 #pragma unroll
-  for (int v = 0; v < kWidth; ++v) to[v] = values[column + v];
+    for (int v = 0; v < kWidth; v += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(values + column + v);
+      to[v] = four.x;
+      to[v + 1] = four.y;
+      to[v + 2] = four.z;
+      to[v + 3] = four.w;
+    }
+  }
 }
 
 }  // namespace flex

@@ -159,7 +159,7 @@ void window_attention_backward_cuda(const WindowAttentionBackwardArgs& args, Str
   p.dout = args.dout.data;
   cudaStream_t native = launch_stream(stream);
   const AttentionSums sums = attention_sums(args.map->layout(), p.num_windows, p.num_heads, args.workspace);
-  if (p.num_windows > 0) {
+  if (p.num_windows > 0 && !attend_mma_backward(p, args, sums, native)) {
     dispatch_dtype(args.qkv.dtype, [&]<class T>() {
       dispatch_head_dim(p.head_dim,
                         [&]<int kDim>() { launch<T, kDim>(p, sums.parts, args.dqkv.as<T>(), sums, native); });

@@ -65,6 +65,7 @@ void window_attention_cuda(const WindowAttentionArgs& args, Stream& stream) {
   const AttentionParams p = attention_params(args);
   if (p.num_windows == 0) return;
   cudaStream_t native = launch_stream(stream);
+  if (attend_mma(p, args, native)) return;
   const dim3 grid(grid_size(p.num_windows), static_cast<unsigned>(p.num_heads));
   const std::size_t shared_bytes = static_cast<std::size_t>(p.num_offsets) * sizeof(float);
   dispatch_dtype(args.qkv.dtype, [&]<class T>() {

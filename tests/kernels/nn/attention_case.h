@@ -47,4 +47,16 @@ inline const std::vector<AttentionSizes> kAttentionSizes = {
     {kCosineKind, WindowLayout::fit({20, 20}, 16, true), 1, 1, 32},
     {kDotKind, WindowLayout::fit({8, 8}, 8, false), 2, 1, 128}};
 
+/// Factors of 1 to e^2.5 and biases of up to 8.
+inline constexpr double kLargestFactor = 12.2;
+inline constexpr double kLargestBias = 8.0;
+/// An error d of a score is one of 2 d of a weight, relative to it. A score's own: the product's, times the
+/// factor, and some roundings of its terms. Scaled dot products of d terms are at most d / sqrt(d) here.
+[[nodiscard]] inline double weight_tolerance(const AttentionSizes& s) {
+  const double factor =
+      s.kind == AttentionKind::kCosine ? kLargestFactor : std::sqrt(static_cast<double>(s.head_dim));
+  return 2.0 * (factor * product_tolerance(DType::kF32, s.head_dim) +
+                4.0 * (factor + kLargestBias) * unit_roundoff(DType::kF32));
+}
+
 }  // namespace flex::testing

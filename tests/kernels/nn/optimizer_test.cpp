@@ -72,6 +72,31 @@ TEST_P(SquaredNorms, MatchHandWorkedExample) {
   EXPECT_TRUE(std::isnan(values_of(scale)[0]));
 }
 
+TEST_P(SquaredNorms, SayWhatIsWrong) {
+  const Side side(device(), dtype());
+  Trained trained(side, {3, 4}, {0, 0});
+  const TrainedTensors tensors({trained.views()}, device());
+  Tensor two = poisoned_tensor({2}, DType::kF64, device());
+  Tensor one = poisoned_tensor({1}, DType::kF64, device());
+  EXPECT_EQ(error_text([&] { squared_norms({.sums = one}, stream()); }), "squared_norms: tensors is missing");
+  EXPECT_EQ(error_text([&] { squared_norms({.tensors = &tensors, .sums = two}, stream()); }),
+            "squared_norms: sums is (2), expected (1)");
+  const GradientScaleArgs good = {.sums = two, .norm = one, .scale = one};
+  const auto text = [&](auto change) {
+    GradientScaleArgs args = good;
+    change(args);
+    return error_text([&] { gradient_scale(args, stream()); });
+  };
+  EXPECT_EQ(text([](GradientScaleArgs& a) { a.max_norm = -1.0; }),
+            "gradient_scale: max_norm is -1, expected 0 or more");
+  EXPECT_EQ(text([](GradientScaleArgs& a) { a.loss_scale = 0.0; }),
+            "gradient_scale: loss_scale is 0, expected more than 0");
+  EXPECT_EQ(text([&](GradientScaleArgs& a) { a.norm = two; }), "gradient_scale: norm is (2), expected (1)");
+  if (device().is_cpu()) return;
+  EXPECT_EQ(error_text([&] { squared_norms({.tensors = &tensors, .sums = one}, stream()); }),
+            "squared_norms: workspace is missing, expected (0)");
+}
+
 // First step: both corrections undo the decays, so that the step is lr * sign of the gradient. With a decay
 // of 0.5 and a rate of 0.25, a parameter of 1 keeps 0.875 of itself.
 TEST_P(Adamw, MatchesHandWorkedExample) {
