@@ -7,18 +7,9 @@
 #include "kernels/nn/cross_entropy.h"
 
 namespace flex {
-namespace {
-
-const TrainingConfig& checked(const TrainingConfig& training, int world) {
-  validate(training, world);
-  return training;
-}
-
-}  // namespace
-
 Trainer::Trainer(const ModelConfig& model, const TrainingConfig& training, const PlanSource& plans,
                  RankContext& context)
-    : training_(checked(training, context.size())),
+    : training_((validate(training, context.size()), training)),
       context_(context),
       stream_(context.device()),
       model_(model,
