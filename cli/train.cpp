@@ -64,7 +64,8 @@ void run_rank(const Options& options, const ModelFile& file, Communicator& world
   std::vector<StepResult> steps;
   {
     Trainer trainer(file.model, file.training, plans.source(), context);
-    ProceduralImages images(file.model, file.training.dtype, trainer.local_batch(), file.training.seed);
+    ProceduralImages images(file.model, file.training.dtype, trainer.local_batch(), file.training.seed,
+                            context.device());
     Progress progress("train");
     for (std::int64_t step = 0; step < file.training.steps; ++step) {
       const std::int64_t first = step * file.training.batch_size + context.rank() * trainer.local_batch();

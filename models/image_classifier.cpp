@@ -16,14 +16,13 @@ ImageClassifier::ImageClassifier(const ModelConfig& model, const TrainingConfig&
   images_ =
       Tensor(gate_dtype(training.dtype),
              {batch, ModelConfig::kImageChannels, model.image_size, model.image_size}, context.device());
-  host_logits_ = Tensor(training.dtype, {batch, model.num_classes});
+  host_logits_ = Tensor::staging(training.dtype, {batch, model.num_classes}, context.device());
 }
 
 ConstTensorView ImageClassifier::infer_blocking(ConstTensorView images) {
-  copy_blocking(images_, images);
-  const TensorView logits = model_.forward(images_, false, 0, stream_);
+  copy(images_, images, stream_);
+  copy(host_logits_, model_.forward(images_, false, 0, stream_), stream_);
   stream_.synchronize_blocking();
-  copy_blocking(host_logits_, logits);
   return host_logits_;
 }
 

@@ -26,7 +26,7 @@ class TimedModel {
   TimedModel(const ModelBenchmark& benchmark, const PlanSource& plans, RankContext& context)
       : context_(context),
         images_(benchmark.model, benchmark.training.dtype, benchmark.training.batch_size / context.size(),
-                benchmark.training.seed) {
+                benchmark.training.seed, context.device()) {
     if (benchmark.trains) {
       trainer_.emplace(benchmark.model, benchmark.training, plans, context);
     } else {

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 
 #include "base/json_object.h"
 #include "base/require.h"
@@ -88,6 +89,16 @@ ModelMoe read_moe(JsonObject json, const std::vector<std::int64_t>& depths) {
   return moe;
 }
 
+// `all`, or a list. The depths have not been checked yet, which all_blocks() needs.
+void read_checkpointed(ModelConfig& config, JsonObject& json) {
+  if (!json.contains("checkpointed") || !json.raw("checkpointed").is_string()) {
+    if (auto places = read_places(json, "checkpointed")) config.checkpointed = std::move(*places);
+    return;
+  }
+  static_cast<void>(json.one_of("checkpointed", {"all"}));
+  if (std::ssize(config.depths) == ModelConfig::kNumStages) config.checkpointed = config.all_blocks();
+}
+
 }  // namespace
 
 ModelConfig read_model_config(JsonObject& json) {
@@ -104,7 +115,7 @@ ModelConfig read_model_config(JsonObject& json) {
   read_into(config.drop_path, json, "drop_path", JsonRange::between(0, 1));
   if (const auto activation = json.optional_one_of("activation", {"gelu", "relu", "silu"}))
     config.activation = *parse_activation(*activation);
-  if (auto places = read_places(json, "checkpointed")) config.checkpointed = std::move(*places);
+  read_checkpointed(config, json);
   if (auto moe = json.optional<JsonObject>("moe")) config.moe = read_moe(std::move(*moe), config.depths);
   try {
     validate(config);

@@ -9,11 +9,13 @@
 namespace flex {
 
 ProceduralImages::ProceduralImages(const ModelConfig& config, DType dtype, std::int64_t batch,
-                                   std::uint64_t seed)
+                                   std::uint64_t seed, Device device)
     : seed_(seed),
       num_classes_(config.num_classes),
-      images_(gate_dtype(dtype), {batch, ModelConfig::kImageChannels, config.image_size, config.image_size}),
-      labels_(DType::kI32, {batch}) {}
+      images_(Tensor::staging(gate_dtype(dtype),
+                              {batch, ModelConfig::kImageChannels, config.image_size, config.image_size},
+                              device)),
+      labels_(Tensor::staging(DType::kI32, {batch}, device)) {}
 
 ImageBatch ProceduralImages::make(std::int64_t first) {
   for (std::int64_t i = 0; i < labels_.num_elements(); ++i) draw(first + i, i);

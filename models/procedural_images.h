@@ -10,8 +10,10 @@ namespace flex {
 /// sample is a function of the seed and its number alone, so that ranks need not share anything.
 class ProceduralImages {
  public:
-  /// Batches of `batch` samples of this rank; see Trainer for which they are.
-  ProceduralImages(const ModelConfig& config, DType dtype, std::int64_t batch, std::uint64_t seed);
+  /// Batches of `batch` samples of this rank, for a model of `dtype` on `device`; see Trainer for which they
+  /// are.
+  ProceduralImages(const ModelConfig& config, DType dtype, std::int64_t batch, std::uint64_t seed,
+                   Device device = Device::cpu());
 
   /// Makes samples [first, first + batch). Valid until the next call.
   [[nodiscard]] ImageBatch make(std::int64_t first);

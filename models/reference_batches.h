@@ -13,7 +13,7 @@ class ReferenceBatches {
   ReferenceBatches(const ReferenceModel& reference, DType dtype, int world, int rank);
   /// Of step `step`; valid while this lives.
   [[nodiscard]] ImageBatch at(std::int64_t step) const&;
-  ImageBatch at(std::int64_t step) const&& = delete;
+  [[nodiscard]] ImageBatch at(std::int64_t step) const&& = delete;
 
  private:
   std::vector<Tensor> images_, labels_;  // of each batch

@@ -7,18 +7,9 @@
 #include "kernels/nn/cross_entropy.h"
 
 namespace flex {
-namespace {
-
-const TrainingConfig& checked(const TrainingConfig& training, int world) {
-  validate(training, world);
-  return training;
-}
-
-}  // namespace
-
 Trainer::Trainer(const ModelConfig& model, const TrainingConfig& training, const PlanSource& plans,
                  RankContext& context)
-    : training_(checked(training, context.size())),
+    : training_((validate(training, context.size()), training)),
       context_(context),
       stream_(context.device()),
       model_(model,
@@ -37,7 +28,7 @@ Trainer::Trainer(const ModelConfig& model, const TrainingConfig& training, const
   losses_ = Tensor(wide, {batch}, device);
   loss_ = Tensor(wide, {1}, device);
   host_loss_ = Tensor(wide, {1});
-  host_logits_ = Tensor(training.dtype, {batch, model.num_classes});
+  host_logits_ = Tensor::staging(training.dtype, {batch, model.num_classes}, device);
   dlogits_ = Tensor(training.dtype, {batch, model.num_classes}, device);
 }
 
@@ -70,8 +61,8 @@ void Trainer::queue(std::string_view name, const Work& work) {
 
 StepResult Trainer::step_blocking(const ImageBatch& batch) {
   check(batch);
-  copy_blocking(images_, batch.images);
-  copy_blocking(labels_, batch.labels);
+  copy(images_, batch.images, stream_);
+  copy(labels_, batch.labels, stream_);
   const ModelConfig& config = model_.config();
   StepResult result{.learning_rate = learning_rate_at(training_, step_), .loss_scale = loss_scale_.value()};
   const TensorView logits = model_.forward(images_, true, static_cast<std::uint64_t>(step_), stream_);
@@ -108,10 +99,9 @@ double Trainer::loss_over_ranks_blocking() {
 }
 
 ConstTensorView Trainer::infer_blocking(ConstTensorView images) {
-  copy_blocking(images_, images);
-  const TensorView logits = model_.forward(images_, false, 0, stream_);
+  copy(images_, images, stream_);
+  copy(host_logits_, model_.forward(images_, false, 0, stream_), stream_);
   stream_.synchronize_blocking();
-  copy_blocking(host_logits_, logits);
   return host_logits_;
 }
 

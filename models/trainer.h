@@ -5,7 +5,7 @@
 
 namespace flex {
 
-/// One rank's share of a batch, in host memory: B images.
+/// One rank's share of a batch, in host memory, best of Tensor::staging(): B images.
 struct ImageBatch {
   ConstTensorView images;  ///< (B, 3, S, S) in the gate's type
   ConstTensorView labels;  ///< (B) i32 in [0, classes)

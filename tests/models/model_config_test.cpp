@@ -47,6 +47,14 @@ TEST(ModelConfig, MapsRoundUpAndWindowsAreClamped) {
   EXPECT_EQ(config.window({3, 1}).shift, (Extent{0, 0}));
 }
 
+TEST(ModelConfig, AllBlocksMayBeCheckpointed) {
+  const ModelConfig config = model_of(R"({"block": "swinv2", "size": "tiny", "checkpointed": "all"})");
+  EXPECT_EQ(config.checkpointed, config.all_blocks());
+  const ModelConfig two =
+      model_of(R"({"block": "swinv2", "size": "tiny", "checkpointed": [[2, 3], [0, 1]]})");
+  EXPECT_EQ(two.checkpointed, (std::vector<BlockPlace>{{0, 1}, {2, 3}}));
+}
+
 // 12 blocks: the second has 1/11 of the rate.
 TEST(ModelConfig, DropPathRisesLinearly) {
   const ModelConfig config = model_of(R"({"block": "swinv2", "size": "tiny", "drop_path": 0.22})");

@@ -47,61 +47,89 @@ constexpr double kTolerance = 1e-6;
 constexpr double kRounding = 1e-9;
 constexpr double kLossWeight = 0.5;
 
-TEST_P(ModelGradient, EqualsCentralDifferences) {
-  const ModelConfig config = model_of_case(GetParam());
-  run_ranks({}, std::chrono::seconds(60), [&](Communicator& world) {
-    RankContext context(world, Device::cpu());
-    SwinV2Moe model(config, {.dtype = DType::kF64, .batch = 2, .seed = 5}, context);
-    PhiloxStream random(9, 1);
-    for (const ModelParameter& parameter : model.parameters().all()) {
+/// A model in double with the loss of one batch.
+class LossOfModel {
+ public:
+  LossOfModel(const ModelConfig& config, RankContext& context)
+      : images_(config, DType::kF64, kBatch, 4),
+        batch_(images_.make(0)),
+        stream_(Device::cpu()),
+        losses_(DType::kF64, {kBatch}),
+        loss_(DType::kF64, {1}),
+        dlogits_(DType::kF64, {kBatch, config.num_classes}),
+        model_(config, {.dtype = DType::kF64, .batch = kBatch, .seed = 5}, context) {
+    PhiloxStream random(9, 0);
+    for (const ModelParameter& parameter : model_.parameters().all()) {
       if (!parameter.spec.trained) continue;
       for (std::int64_t i = 0; i < parameter.value.num_elements(); ++i)
         set_host_element(parameter.value, i, host_element(parameter.value, i) + 0.3 * random.normal());
     }
-    ProceduralImages images(config, DType::kF64, 2, 4);
-    const ImageBatch batch = images.make(0);
-    Stream stream(Device::cpu());
-    Tensor losses(DType::kF64, {2});
-    Tensor loss(DType::kF64, {1});
-    Tensor dlogits(DType::kF64, {2, 3});
-    const auto forward = [&] {
-      const TensorView logits = model.forward(batch.images, true, 7, stream);
-      cross_entropy(
-          {.logits = logits, .labels = batch.labels, .losses = losses, .loss = loss, .dlogits = dlogits},
-          stream);
-      stream.synchronize_blocking();
-      return loss.as<double>()[0] + kLossWeight * model.auxiliary_loss_blocking();
-    };
+  }
+
+  [[nodiscard]] const std::vector<ModelParameter>& parameters() { return model_.parameters().all(); }
+
+  double forward() {
+    const TensorView logits = model_.forward(batch_.images, true, 7, stream_);
+    cross_entropy(
+        {.logits = logits, .labels = batch_.labels, .losses = losses_, .loss = loss_, .dlogits = dlogits_},
+        stream_);
+    stream_.synchronize_blocking();
+    return loss_.as<double>()[0] + kLossWeight * model_.auxiliary_loss_blocking();
+  }
+
+  /// Of every parameter.
+  std::vector<std::vector<double>> gradients() {
     static_cast<void>(forward());
-    model.backward(dlogits, kLossWeight, stream);
-    stream.synchronize_blocking();
-    // Gradients of all are kept before the next passes write into them.
+    model_.backward(dlogits_, kLossWeight, stream_);
+    stream_.synchronize_blocking();
     std::vector<std::vector<double>> gradients;
-    for (const ModelParameter& parameter : model.parameters().all()) {
+    for (const ModelParameter& parameter : parameters()) {
       std::vector<double>& values = gradients.emplace_back();
-      for (std::int64_t i = 0; i < parameter.gradient.num_elements(); ++i) {
+      for (std::int64_t i = 0; i < parameter.gradient.num_elements(); ++i)
         values.push_back(host_element(parameter.gradient, i));
-      }
     }
-    constexpr int kElements = 3;  // of each parameter
+    return gradients;
+  }
+
+  double numeric_gradient_of(const ModelParameter& parameter, std::int64_t element) {
+    const double original = host_element(parameter.value, element);
+    const auto loss_at = [&](double value) {
+      set_host_element(parameter.value, element, value);
+      return forward();
+    };
+    const double above = loss_at(original + kFiniteDifferenceStep);
+    const double below = loss_at(original - kFiniteDifferenceStep);
+    set_host_element(parameter.value, element, original);
+    return (above - below) / (2 * kFiniteDifferenceStep);
+  }
+
+ private:
+  static constexpr std::int64_t kBatch = 2;
+
+  ProceduralImages images_;
+  ImageBatch batch_;
+  Stream stream_;
+  Tensor losses_, loss_, dlogits_;
+  SwinV2Moe model_;
+};
+
+TEST_P(ModelGradient, EqualsCentralDifferences) {
+  constexpr int kElements = 3;  // of each parameter
+  run_ranks({}, std::chrono::seconds(60), [&](Communicator& world) {
+    RankContext context(world, Device::cpu());
+    LossOfModel model(model_of_case(GetParam()), context);
+    const std::vector<std::vector<double>> gradients = model.gradients();
+    PhiloxStream random(9, 1);
     for (std::size_t p = 0; p < gradients.size(); ++p) {
-      const ModelParameter& parameter = model.parameters().all()[p];
+      const ModelParameter& parameter = model.parameters()[p];
       if (!parameter.spec.trained) continue;
       double largest = 0;
       for (const double value : gradients[p]) largest = std::max(largest, std::abs(value));
       EXPECT_GT(largest, 0) << parameter.spec.name;
       for (int sample = 0; sample < kElements; ++sample) {
         const std::int64_t element = random.below(parameter.value.num_elements());
-        const double original = host_element(parameter.value, element);
-        const auto loss_at = [&](double value) {
-          set_host_element(parameter.value, element, value);
-          return forward();
-        };
-        const double above = loss_at(original + kFiniteDifferenceStep);
-        const double below = loss_at(original - kFiniteDifferenceStep);
-        set_host_element(parameter.value, element, original);
         EXPECT_NEAR(gradients[p][static_cast<std::size_t>(element)],
-                    (above - below) / (2 * kFiniteDifferenceStep), kTolerance * largest + kRounding)
+                    model.numeric_gradient_of(parameter, element), kTolerance * largest + kRounding)
             << parameter.spec.name << " [" << element << "]";
       }
     }
