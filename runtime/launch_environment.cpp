@@ -157,7 +157,8 @@ HostAndPort master_address(const Reader& reader) {
   require(port <= kMostPort, "MASTER_PORT is {}; ports go up to {}", port, kMostPort);
   HostAndPort address{*host, port};
   // There torchrun listens itself.
-  if (reader.text("TORCHELASTIC_USE_AGENT_STORE") == "True") return one_port_higher("MASTER_PORT", std::move(address));
+  if (reader.text("TORCHELASTIC_USE_AGENT_STORE") == "True")
+    return one_port_higher("MASTER_PORT", std::move(address));
   return address;
 }
 
