@@ -2,8 +2,6 @@
 
 #include <compare>
 #include <cstdint>
-#include <filesystem>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>

@@ -1,6 +1,7 @@
 #include "models/operation_clock.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace flex {
 

@@ -1,6 +1,7 @@
 #include "models/swinv2_moe.h"
 
 #include <algorithm>
+#include <array>
 #include <ranges>
 
 #include "base/require.h"

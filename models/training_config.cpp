@@ -1,5 +1,6 @@
 #include "models/training_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 

@@ -21,7 +21,7 @@ struct Row {
   double capacity_factor;
   const char* parameters_M;
   const char* active_M;
-  const char* GMAC;
+  const char* gmac;
 };
 void PrintTo(const Row& row, std::ostream* out) {
   *out << fmt::format("{} E{} k{} f{}", row.size, row.num_experts, row.top_k, row.capacity_factor);
@@ -49,7 +49,7 @@ TEST_P(PublishedModel, ComesOutToTheLastDigit) {
   const ModelSummary summary = summary_of(row);
   EXPECT_EQ(millions(summary.parameters()), row.parameters_M);
   EXPECT_EQ(millions(summary.active_parameters()), row.active_M);
-  EXPECT_EQ(fmt::format("{:.2f}", summary.multiply_accumulates() * 1e-9), row.GMAC);
+  EXPECT_EQ(fmt::format("{:.2f}", summary.multiply_accumulates() * 1e-9), row.gmac);
 }
 
 INSTANTIATE_TEST_SUITE_P(Rows, PublishedModel,
