@@ -17,8 +17,8 @@
 namespace flex::cli {
 namespace {
 
-constexpr double kHostBudget_s = 90;
-constexpr double kGpuBudget_s = 45;  // passes of a millisecond need fewer seconds
+constexpr double kHostBudgetSeconds = 90;
+constexpr double kGpuBudgetSeconds = 45;  // passes of a millisecond need fewer seconds
 
 DType dtype_of(const ValidateOptions& options) { return parse_dtype(options.dtype).value(); }
 
@@ -41,7 +41,7 @@ ValidationSettings settings_of(const ValidateOptions& options, int world) {
       .dtype = dtype_of(options),
       .clock = clock_of(options, device),
       .seed = options.seed,
-      .budget_s = options.budget_s.value_or(device.is_cuda() ? kGpuBudget_s : kHostBudget_s)};
+      .budget_s = options.budget_s.value_or(device.is_cuda() ? kGpuBudgetSeconds : kHostBudgetSeconds)};
   if (device.is_cuda()) {
     settings.range = gpu_work_range(world);
     settings.plans_per_shape = 12;  // of many with several ranks: more layers say more
