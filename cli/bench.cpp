@@ -49,6 +49,7 @@ struct Options {
   std::int64_t batch = 0;
   std::string suite;
   std::string imbalance = "none";
+  bool has_dtype = false;  ///< --dtype was given
   bool graphs = false;
   int warmup = 2;
   int repeats = 10;
@@ -207,6 +208,7 @@ void run_model(const Options& options) {
   require(options.policy.record.empty(), "--record {}: flexmoe train records a model", options.policy.record);
   run_model_bench({.config = options.model,
                    .batch = options.batch,
+                   .dtype = options.has_dtype ? parse_dtype(options.layer.dtype) : std::nullopt,
                    .trains = options.pass == "training",
                    .warmup = options.warmup,
                    .repeats = options.repeats,
@@ -283,7 +285,10 @@ void add_bench(CLI::App& app, Outcome&) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
-  command->callback([options] { run(*options); });
+  command->callback([options, command] {
+    options->has_dtype = command->count("--dtype") > 0;
+    run(*options);
+  });
 }
 
 }  // namespace flex::cli

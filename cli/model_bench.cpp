@@ -74,6 +74,7 @@ void print_table(const ModelFile& file, const ModelBenchOptions& options, const 
 void run_model_bench(const ModelBenchOptions& options, const RankOptions& machine, bool json) {
   ModelFile file = read_model_file(options.config);
   if (options.batch > 0) file.training.batch_size = options.batch;
+  if (options.dtype) file.training.dtype = *options.dtype;
   std::optional<DeviceMemoryPeak> memory;  // of what the ranks are about to take
   if (const Device device = parse_device(machine.device); device.is_cuda()) memory.emplace(device);
   machine.run("bench", [&](Communicator& world) {
