@@ -17,6 +17,8 @@ using std::chrono::milliseconds;
 constexpr milliseconds kTick{20};
 /// How long the ranks of a failed world have to learn the reason and leave, when rank 0 has left.
 constexpr milliseconds kFarewell{1000};
+/// The same for ranks that have not even come when a job fails at its start.
+constexpr milliseconds kLateRanks{3000};
 
 milliseconds since(SteadyTime then, SteadyTime now) {
   return std::chrono::duration_cast<milliseconds>(now - then);
@@ -147,6 +149,7 @@ std::string ControlHub::why_refused(const HelloMessage& hello) const {
 }
 
 void ControlHub::join(ControlConnection& connection, const HelloMessage& hello) {
+  if (hello.job == options_.job) heard_.insert(hello.rank);
   const std::string refused = why_refused(hello);
   if (!refused.empty()) {
     connection.send(FrameKind::kRefused, refused);
@@ -229,6 +232,9 @@ bool ControlHub::may_end(SteadyTime now, const std::stop_token& stop) {
     fail_world("join: rank 0 left before all had joined");
     return false;
   }
+  // Who comes late to a job that could not begin is still told why.
+  const bool all_told = phase_ == Phase::kRunning || std::ssize(heard_) >= options_.world;
+  if (!all_told && since(began_, now) < options_.deadline) return since(*ending_, now) > kLateRanks;
   if (connections_.empty()) return true;
   if (phase_ != Phase::kFailed) return std::ssize(gone_) == options_.world;
   // Closing while a rank's words lie unread would reset its connection, and take the reason with it.
