@@ -75,7 +75,8 @@ class ControlHub {
   std::optional<SteadyTime> ending_;
   std::list<ControlConnection> connections_;
   std::map<int, std::vector<Setting>> settings_;
-  std::set<int> gone_;  ///< ranks that left or were lost
+  std::set<int> heard_;  ///< ranks that have said who they are
+  std::set<int> gone_;   ///< ranks that left or were lost
 
   std::deque<LostRank> lost_;
   std::deque<Stall> stalls_;
