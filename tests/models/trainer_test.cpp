@@ -162,7 +162,7 @@ TEST(DropPath, KeepsTheMean) {
     EXPECT_TRUE(factor == 0 || factor == 2);
     kept += factor == 0 ? 0 : 1;
   }
-  EXPECT_NEAR(kept, kSamples / 2, 4 * std::sqrt(kSamples * 0.25));  // four standard deviations
+  EXPECT_NEAR(kept, kSamples * 0.5, 4 * std::sqrt(kSamples * 0.25));  // four standard deviations
   EXPECT_EQ(drop_path_factor(1, 2, 3, 4, 0), 1);
 }
 
