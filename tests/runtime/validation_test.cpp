@@ -259,8 +259,8 @@ TEST(Validation, ReproducesRecordedRunsOnAGpu) {
     EXPECT_LE(run.report.mean_regret, 0.03);
     EXPECT_NEAR(run.report.mean_error, world == 1 ? 0.035 : 0.053, 0.002);
     EXPECT_NEAR(run.report.mean_tau, world == 1 ? 0.79 : 0.88, 0.015);
-    // With four ranks two operations of two ranks share the device, whose times cannot be told apart.
-    if (world == 1) EXPECT_LE(run.operations.compute_mean_error, 0.06);
+    // With four ranks operations of different ranks meet on the device: their times cannot be told apart.
+    EXPECT_LE(run.operations.compute_mean_error, world == 1 ? 0.06 : 0.15);
   }
 }
 
