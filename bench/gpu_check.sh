@@ -15,7 +15,7 @@ case ${2:-all} in  # what the mode runs, and no more
     nccl=ON
     targets=(flex_nccl_communicator_test flex_nccl_layer_test flex_nccl_job flexmoe)
     ;;
-  model) targets=(flex_kernels_nn_test) ;;
+  model) targets=(flexmoe flex_kernels_nn_test) ;;
   profile) targets=(flexmoe flex_cupti_gpu_test) ;;
   bench | online) targets=(flexmoe) ;;
   *) targets=(all) ;;
@@ -54,6 +54,17 @@ run_model() {
   check memcheck_layers 240 compute-sanitizer --tool memcheck $test/kernels/flex_kernels_nn_test --gtest_filter='*cuda*'
   check racecheck_layers 240 compute-sanitizer --tool racecheck $test/kernels/flex_kernels_nn_test \
     --gtest_filter='*cuda*HandWorked*:*HandWorked*cuda*:*Norm*cuda*:*Window*cuda_bf16*:*Optimizer*cuda*-*Linear*'
+  local file pass
+  for file in tests/golden/swin*.safetensors; do
+    check "$(basename "$file" .safetensors)" 60 $flexmoe verify --device cuda:0 "$file"
+  done
+  check memcheck_model 240 compute-sanitizer --tool memcheck $flexmoe verify --device cuda:0 tests/golden/swinv2_moe_micro.safetensors
+  for pass in inference training; do
+    timeout 60 $flexmoe bench --model models/configs/swin_moe_base_e32.json --device cuda:0 --ranks 1 --dtype bf16 --batch 128 --pass $pass --json \
+      >"$out/model_$pass.json" || echo "model $pass: exit $?"
+    grep images_per_s "$out/model_$pass.json"
+  done
+  timeout 240 bench/model_dtypes.sh $flexmoe models/configs/swinv2_moe_tiny_e8.json "$out"
 }
 flexmoe=$build/cli/flexmoe
 suite() {  # SUITE NAME OPTIONS...: JSON in SUITE_NAME.json
