@@ -29,7 +29,7 @@ std::string thousands(std::int64_t count) {
 void print_table(const ModelConfig& config, const Routing& routing, const ModelSummary& summary) {
   Table table(
       {{"layer", Align::kLeft}, {"map"}, {"channels"}, {"experts"}, {"parameters"}, {"active"}, {"MMAC"}});
-  for (const LayerSummary& layer : summary.layers) {
+  for (const LayerFigures& layer : summary.layers) {
     table.add({layer.name, fmt::format("{} x {}", layer.map.rows, layer.map.columns),
                fmt::format("{}", layer.dim), layer.is_moe ? fmt::format("{}", config.moe.num_experts) : "",
                thousands(layer.parameters), thousands(layer.active_parameters),
@@ -47,7 +47,7 @@ void print_table(const ModelConfig& config, const Routing& routing, const ModelS
 
 void print_json(const ModelConfig& config, const ModelSummary& summary) {
   nlohmann::ordered_json layers = nlohmann::ordered_json::array();
-  for (const LayerSummary& layer : summary.layers) {
+  for (const LayerFigures& layer : summary.layers) {
     layers.push_back({{"name", layer.name},
                       {"rows", layer.map.rows},
                       {"columns", layer.map.columns},

@@ -28,7 +28,7 @@ class Summarizer {
 
  private:
   // The parameters whose names begin with one of `prefixes` are the layer's.
-  void add(LayerSummary layer, std::initializer_list<std::string> prefixes) {
+  void add(LayerFigures layer, std::initializer_list<std::string> prefixes) {
     for (const ParameterSpec& spec : parameters_) {
       const bool is_own =
           std::ranges::any_of(prefixes, [&](const std::string& p) { return spec.name.starts_with(p); });
@@ -107,19 +107,19 @@ class Summarizer {
 };
 
 template <class T>
-T total(const std::vector<LayerSummary>& layers, T LayerSummary::*part) {
+T total(const std::vector<LayerFigures>& layers, T LayerFigures::*part) {
   return std::accumulate(layers.begin(), layers.end(), T{},
-                         [&](T sum, const LayerSummary& layer) { return sum + layer.*part; });
+                         [&](T sum, const LayerFigures& layer) { return sum + layer.*part; });
 }
 
 }  // namespace
 
-std::int64_t ModelSummary::parameters() const { return total(layers, &LayerSummary::parameters); }
+std::int64_t ModelSummary::parameters() const { return total(layers, &LayerFigures::parameters); }
 std::int64_t ModelSummary::active_parameters() const {
-  return total(layers, &LayerSummary::active_parameters);
+  return total(layers, &LayerFigures::active_parameters);
 }
 double ModelSummary::multiply_accumulates() const {
-  return total(layers, &LayerSummary::multiply_accumulates);
+  return total(layers, &LayerFigures::multiply_accumulates);
 }
 
 ModelSummary summarize(const ModelConfig& config, const Routing& routing) {

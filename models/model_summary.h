@@ -9,7 +9,7 @@
 namespace flex {
 
 /// One part of a model: the patch embedding, a patch merging, a block, the head.
-struct LayerSummary {
+struct LayerFigures {
   std::string name;  ///< `layers.2.blocks.1`
   Extent map;        ///< positions of its output
   std::int64_t dim = 0;
@@ -21,7 +21,7 @@ struct LayerSummary {
 
 /// What a model is made of.
 struct ModelSummary {
-  std::vector<LayerSummary> layers;  ///< in the order in which they run
+  std::vector<LayerFigures> layers;  ///< in the order in which they run
 
   [[nodiscard]] std::int64_t parameters() const;
   [[nodiscard]] std::int64_t active_parameters() const;

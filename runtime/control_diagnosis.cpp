@@ -11,8 +11,8 @@ namespace {
 
 enum class Progress { kUnknown, kNotCalled, kQueued, kThere };
 
-const OperationReport* find_operation(const ReportMessage& report, const CallId& id) {
-  const auto found = std::ranges::find(report.operations, id, &OperationReport::id);
+const FlightOperation* find_operation(const ReportMessage& report, const CallId& id) {
+  const auto found = std::ranges::find(report.operations, id, &FlightOperation::id);
   return found == report.operations.end() ? nullptr : &*found;
 }
 
@@ -20,7 +20,7 @@ const OperationReport* find_operation(const ReportMessage& report, const CallId&
 Progress progress_of(const Evidence& evidence, int rank, const CallId& id) {
   const auto report = evidence.reports.find(rank);
   if (report == evidence.reports.end()) return Progress::kUnknown;
-  if (const OperationReport* operation = find_operation(report->second, id)) {
+  if (const FlightOperation* operation = find_operation(report->second, id)) {
     return operation->state == OperationState::kQueued ? Progress::kQueued : Progress::kThere;
   }
   const auto group = std::ranges::find(report->second.groups, id.group, &GroupProgress::group);
@@ -28,7 +28,7 @@ Progress progress_of(const Evidence& evidence, int rank, const CallId& id) {
   return called ? Progress::kThere : Progress::kNotCalled;  // done so long ago that the record has it no more
 }
 
-PeerWait device_wait(const Evidence& evidence, int rank, const OperationReport& operation,
+PeerWait device_wait(const Evidence& evidence, int rank, const FlightOperation& operation,
                      const std::vector<int>& members) {
   PeerWait wait{.rank = rank,
                 .place = fmt::format("{} in group {}", operation.operation, group_text(members)),
@@ -55,7 +55,7 @@ std::optional<std::string> disagreement(const CallId& id, const std::vector<int>
   for (const int member : members) {
     const auto report = evidence.reports.find(member);
     if (report == evidence.reports.end()) continue;
-    const OperationReport* operation = find_operation(report->second, id);
+    const FlightOperation* operation = find_operation(report->second, id);
     if (operation == nullptr) continue;
     calls.push_back(operation->call);
     callers.push_back(member);
@@ -70,7 +70,7 @@ std::optional<std::string> disagreement(const CallId& id, const std::vector<int>
 std::vector<Waiting> all_waits(const Evidence& evidence) {
   std::vector<Waiting> waits = evidence.host_waits;
   for (const auto& [rank, report] : evidence.reports) {
-    for (const OperationReport& operation : report.operations) {
+    for (const FlightOperation& operation : report.operations) {
       const auto group = evidence.groups.find(operation.id.group);
       if (operation.state != OperationState::kEntered || group == evidence.groups.end()) continue;
       const bool at_meeting = std::ranges::any_of(evidence.host_waits, [&](const Waiting& waiting) {

@@ -155,7 +155,7 @@ std::string encode(const ReportMessage& message) {
   WireWriter writer;
   put_list(writer, message.groups,
            [&](const GroupProgress& each) { writer.put(each.group).put(each.num_calls); });
-  put_list(writer, message.operations, [&](const OperationReport& each) {
+  put_list(writer, message.operations, [&](const FlightOperation& each) {
     put_id(writer, each.id);
     writer.put(static_cast<std::int64_t>(each.state)).put_text(each.operation).put_text(each.call);
   });
@@ -171,8 +171,8 @@ ReportMessage decode_report(std::string_view payload) {
     each.num_calls = reader.get<std::uint64_t>();
     return each;
   });
-  message.operations = get_list<OperationReport>(reader, [&] {
-    OperationReport each;
+  message.operations = get_list<FlightOperation>(reader, [&] {
+    FlightOperation each;
     each.id = get_id(reader);
     each.state =
         static_cast<OperationState>(reader.get_count(static_cast<std::int64_t>(OperationState::kDone)));

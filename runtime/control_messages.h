@@ -56,7 +56,7 @@ struct CallId {
 enum class OperationState : std::uint8_t { kQueued, kEntered, kDone };
 
 /// What a rank did or does.
-struct OperationReport {
+struct FlightOperation {
   CallId id;
   OperationState state = OperationState::kQueued;
   std::string operation;
@@ -70,7 +70,7 @@ struct GroupProgress {
 
 struct ReportMessage {
   std::vector<GroupProgress> groups;
-  std::vector<OperationReport> operations;  ///< the last ones, oldest first
+  std::vector<FlightOperation> operations;  ///< the last ones, oldest first
 };
 
 [[nodiscard]] std::string encode(const HelloMessage& message);

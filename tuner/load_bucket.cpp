@@ -19,12 +19,12 @@ int width_of(std::int64_t tokens) {
 
 }  // namespace
 
-LayerShape::LayerShape(const Workload& workload)
+BucketShape::BucketShape(const Workload& workload)
     : workload_(without_load(workload)),
       tokens_width_(width_of(workload.num_tokens)),
       id_(layer_id(layer_of(workload))) {}
 
-bool LayerShape::matches(const Workload& other) const {
+bool BucketShape::matches(const Workload& other) const {
   return tokens_width_ == width_of(other.num_tokens) && workload_ == without_load(other);
 }
 

@@ -28,9 +28,9 @@ struct LoadBucket {
 };
 
 /// Layers of one shape: all of a workload but its capacity, and its tokens only by their order of magnitude.
-class LayerShape {
+class BucketShape {
  public:
-  explicit LayerShape(const Workload& workload);
+  explicit BucketShape(const Workload& workload);
 
   [[nodiscard]] bool matches(const Workload& other) const;
   [[nodiscard]] std::uint64_t id() const { return id_; }  ///< layer_id

@@ -34,7 +34,7 @@ OnlineBuckets::OnlineBuckets(const PolicyContext& context)
 
 std::size_t OnlineBuckets::shape_of(const Workload& workload) {
   const auto known =
-      std::ranges::find_if(shapes_, [&](const LayerShape& shape) { return shape.matches(workload); });
+      std::ranges::find_if(shapes_, [&](const BucketShape& shape) { return shape.matches(workload); });
   const auto index = static_cast<std::size_t>(known - shapes_.begin());
   if (known == shapes_.end()) shapes_.emplace_back(workload);
   return index;

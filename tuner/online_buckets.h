@@ -22,7 +22,7 @@ class OnlineBuckets {
 
   /// Which shape this is; it is added if it was not seen.
   [[nodiscard]] std::size_t shape_of(const Workload& workload);
-  [[nodiscard]] const LayerShape& shape(std::size_t index) const { return shapes_[index]; }
+  [[nodiscard]] const BucketShape& shape(std::size_t index) const { return shapes_[index]; }
   /// A load's own bucket; it is opened, and simulated where no neighbour was, if it was not seen.
   [[nodiscard]] LoadBucket& at(std::size_t shape, const LayerLoad& load);
   /// The same, or null. Changes nothing.
@@ -57,7 +57,7 @@ class OnlineBuckets {
   const PolicyContext& context_;
   OnlineLearner learner_;
   PairChoice choice_;
-  std::vector<LayerShape> shapes_;
+  std::vector<BucketShape> shapes_;
   std::map<BucketPlace, std::unique_ptr<PlanRegion>> regions_;
   std::map<BucketPlace, LoadBucket> buckets_;
   std::int64_t num_models_ = 0;

@@ -11,7 +11,7 @@ namespace flex {
 /// How a kernel walks over a row: kVectors vectors of kWidth elements a lane, kept in registers between
 /// passes; or as many as it takes, read again in each pass, where kVectors is 0.
 template <class Element, int width, int lanes, int vectors>
-struct RowShape {
+struct LaneRow {
   using T = Element;
   static constexpr int kWidth = width;
   static constexpr int kLanes = lanes;
@@ -69,18 +69,18 @@ __device__ inline void for_each_vector(const RowValues<Shape>& row, const Functi
   }
 }
 
-/// Calls function.operator()<RowShape>() with what suits rows of `channels` elements of `dtype`.
+/// Calls function.operator()<LaneRow>() with what suits rows of `channels` elements of `dtype`.
 template <class Function>
 void dispatch_rows(DType dtype, std::int64_t channels, bool vectors, Function&& function) {
   dispatch_dtype(dtype, [&]<class T>() {
     constexpr int kWidth = kVectorWidth<T>;
     const std::int64_t row_vectors = channels / kWidth;
-    if (!vectors) return function.template operator()<RowShape<T, 1, kWarpSize, 0>>();
-    if (row_vectors <= 16) return function.template operator()<RowShape<T, kWidth, 16, 1>>();
-    if (row_vectors <= 32) return function.template operator()<RowShape<T, kWidth, kWarpSize, 1>>();
-    if (row_vectors <= 64) return function.template operator()<RowShape<T, kWidth, kWarpSize, 2>>();
-    if (row_vectors <= 128) return function.template operator()<RowShape<T, kWidth, kWarpSize, 4>>();
-    return function.template operator()<RowShape<T, kWidth, kWarpSize, 0>>();
+    if (!vectors) return function.template operator()<LaneRow<T, 1, kWarpSize, 0>>();
+    if (row_vectors <= 16) return function.template operator()<LaneRow<T, kWidth, 16, 1>>();
+    if (row_vectors <= 32) return function.template operator()<LaneRow<T, kWidth, kWarpSize, 1>>();
+    if (row_vectors <= 64) return function.template operator()<LaneRow<T, kWidth, kWarpSize, 2>>();
+    if (row_vectors <= 128) return function.template operator()<LaneRow<T, kWidth, kWarpSize, 4>>();
+    return function.template operator()<LaneRow<T, kWidth, kWarpSize, 0>>();
   });
 }
 

@@ -109,7 +109,7 @@ TEST(ControlMeetings, RefusesWhatCannotBe) {
             "rank 0 comes twice to all_reduce (gate) in group {0,2} #0");
 }
 
-OperationReport operation(std::uint64_t number, OperationState state, std::string call = "copy, 8 bytes") {
+FlightOperation operation(std::uint64_t number, OperationState state, std::string call = "copy, 8 bytes") {
   return {.id = {1, number}, .state = state, .operation = "all_to_all (dispatch)", .call = std::move(call)};
 }
 
