@@ -15,13 +15,7 @@ done
 python3 - "$out" <<'PYTHON'
 import json, sys
 def losses(dtype):
-    text = open(f"{sys.argv[1]}/{dtype}.losses.json").read()
-    try:
-        data = json.loads(text)
-        steps = data if isinstance(data, list) else data["steps"]
-    except json.JSONDecodeError:
-        steps = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    return [step["loss"] for step in steps if "loss" in step]
+    return [step["loss"] for step in json.load(open(f"{sys.argv[1]}/{dtype}.losses.json"))["steps"]]
 reference = losses("fp32")
 print(f"fp32: {len(reference)} steps, loss {reference[0]:.4f} to {reference[-1]:.4f}")
 for dtype in ("bf16", "fp16"):

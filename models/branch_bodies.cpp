@@ -1,6 +1,5 @@
 #include "models/branch_bodies.h"
 
-#include "kernels/nn/linear.h"
 #include "kernels/nn/position_bias.h"
 #include "kernels/nn/residual.h"
 
@@ -60,8 +59,7 @@ void AttentionBody::forward(const ModelPass& pass, ConstTensorView x, TensorView
                .fc2_weight = position_fc2_.weight,
                .bounded = bounded_,
                .table = table_});
-  pass.launch("linear", linear,
-              {.x = x, .weight = qkv_.weight, .bias = qkv_.bias, .y = rows_, .gemm = pass.gemm});
+  qkv_.forward(pass, {.x = x, .y = rows_});
   pass.launch("window_attention", window_attention,
               {.kind = kind_,
                .num_heads = num_heads_,
@@ -71,33 +69,16 @@ void AttentionBody::forward(const ModelPass& pass, ConstTensorView x, TensorView
                .bias_table = table_,
                .out = attended_,
                .logsumexp = logsumexp_});
-  pass.launch(
-      "linear", linear,
-      {.x = attended_, .weight = projection_.weight, .bias = projection_.bias, .y = y, .gemm = pass.gemm});
+  projection_.forward(pass, {.x = attended_, .y = y});
 }
 
 void AttentionBody::backward(const ModelPass& pass, ConstTensorView dy, TensorView dx, bool accumulate_dx) {
   const ActivationScope scope(pass.stack);
   const TensorView dout = pass.take(x_.shape);
   const TensorView dqkv = pass.take(rows_.shape);
-  pass.launch("linear_backward", linear_backward,
-              {.dy = dy,
-               .x = attended_,
-               .weight = projection_.weight,
-               .dx = dout,
-               .dweight = projection_.dweight,
-               .dbias = projection_.dbias,
-               .gemm = pass.gemm});
+  projection_.backward(pass, {.dy = dy, .x = attended_, .dx = dout});
   backward_attention(pass, dout, dqkv);
-  pass.launch("linear_backward", linear_backward,
-              {.dy = dqkv,
-               .x = x_,
-               .weight = qkv_.weight,
-               .dx = dx,
-               .accumulate_dx = accumulate_dx,
-               .dweight = qkv_.dweight,
-               .dbias = qkv_.dbias,
-               .gemm = pass.gemm});
+  qkv_.backward(pass, {.dy = dqkv, .x = x_, .dx = dx, .accumulate_dx = accumulate_dx});
 }
 
 void AttentionBody::backward_attention(const ModelPass& pass, ConstTensorView dout, TensorView dqkv) {
@@ -146,41 +127,21 @@ void MlpBody::forward(const ModelPass& pass, ConstTensorView x, TensorView y) {
   x_ = x;
   hidden_ = pass.training && activation_ != Activation::kRelu ? pass.take(hidden) : TensorView{};
   activated_ = pass.take(hidden);
-  pass.launch("linear", linear,
-              {.x = x,
-               .weight = fc1_.weight,
-               .bias = fc1_.bias,
-               .activation = activation_,
-               .preactivation = hidden_,
-               .y = activated_,
-               .gemm = pass.gemm});
-  pass.launch("linear", linear,
-              {.x = activated_, .weight = fc2_.weight, .bias = fc2_.bias, .y = y, .gemm = pass.gemm});
+  fc1_.forward(pass, {.x = x, .activation = activation_, .preactivation = hidden_, .y = activated_});
+  fc2_.forward(pass, {.x = activated_, .y = y});
 }
 
 void MlpBody::backward(const ModelPass& pass, ConstTensorView dy, TensorView dx, bool accumulate_dx) {
   const ActivationScope scope(pass.stack);
   const TensorView dhidden = pass.take(activated_.shape);
-  pass.launch("linear_backward", linear_backward,
-              {.dy = dy,
-               .x = activated_,
-               .weight = fc2_.weight,
-               .dx = dhidden,
-               .dweight = fc2_.dweight,
-               .dbias = fc2_.dbias,
-               .gemm = pass.gemm});
-  pass.launch("linear_backward", linear_backward,
-              {.dy = dhidden,
-               .x = x_,
-               .weight = fc1_.weight,
-               .activation = activation_,
-               .kept = hidden_.present() ? hidden_ : activated_,
-               .dpreactivation = dhidden,
-               .dx = dx,
-               .accumulate_dx = accumulate_dx,
-               .dweight = fc1_.dweight,
-               .dbias = fc1_.dbias,
-               .gemm = pass.gemm});
+  fc2_.backward(pass, {.dy = dy, .x = activated_, .dx = dhidden});
+  fc1_.backward(pass, {.dy = dhidden,
+                       .x = x_,
+                       .activation = activation_,
+                       .kept = hidden_.present() ? hidden_ : activated_,
+                       .dpreactivation = dhidden,
+                       .dx = dx,
+                       .accumulate_dx = accumulate_dx});
 }
 
 void MoeBody::forward(const ModelPass& pass, ConstTensorView x, TensorView y) {

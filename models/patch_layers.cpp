@@ -1,6 +1,5 @@
 #include "models/patch_layers.h"
 
-#include "kernels/nn/linear.h"
 #include "kernels/nn/patches.h"
 #include "kernels/nn/pooling.h"
 
@@ -28,23 +27,13 @@ void PatchEmbedding::forward(const ModelPass& pass, ConstTensorView images, Tens
   embedded_ = pass.take(y.shape);
   pass.launch("patch_rows", patch_rows,
               {.images = images, .patch = ModelConfig::kPatchSize, .rows = patches_});
-  pass.launch("linear", linear,
-              {.x = patches_,
-               .weight = projection_.weight,
-               .bias = projection_.bias,
-               .y = embedded_,
-               .gemm = pass.gemm});
+  projection_.forward(pass, {.x = patches_, .y = embedded_});
   norm_.forward(pass, embedded_, {}, {}, y);
 }
 
 void PatchEmbedding::backward(const ModelPass& pass, TensorView gradient) {
   norm_.backward(pass, gradient, embedded_, {}, gradient, false);
-  pass.launch("linear_backward", linear_backward,
-              {.dy = gradient,
-               .x = patches_,
-               .dweight = projection_.dweight,
-               .dbias = projection_.dbias,
-               .gemm = pass.gemm});
+  projection_.backward(pass, {.dy = gradient, .x = patches_});
 }
 
 PatchMerging::PatchMerging(const ModelConfig& config, const ModelParameters& parameters,
@@ -60,10 +49,9 @@ void PatchMerging::forward(const ModelPass& pass, ConstTensorView x, TensorView 
   pass.launch("merge_patches", merge_patches, {.map = map_, .x = x, .rows = joined_});
   if (is_pre_norm_) {
     norm_.forward(pass, joined_, {}, {}, inner_);
-    pass.launch("linear", linear, {.x = inner_, .weight = reduction_.weight, .y = y, .gemm = pass.gemm});
+    reduction_.forward(pass, {.x = inner_, .y = y});
   } else {
-    pass.launch("linear", linear,
-                {.x = joined_, .weight = reduction_.weight, .y = inner_, .gemm = pass.gemm});
+    reduction_.forward(pass, {.x = joined_, .y = inner_});
     norm_.forward(pass, inner_, {}, {}, y);
   }
 }
@@ -72,19 +60,12 @@ void PatchMerging::backward(const ModelPass& pass, ConstTensorView dy, TensorVie
   const ActivationScope scope(pass.stack);
   const TensorView djoined = pass.take(joined_.shape);
   const TensorView dinner = pass.take(inner_.shape);
-  LinearBackwardArgs product{.weight = reduction_.weight, .dweight = reduction_.dweight, .gemm = pass.gemm};
   if (is_pre_norm_) {
-    product.dy = dy;
-    product.x = inner_;
-    product.dx = dinner;
-    pass.launch("linear_backward", linear_backward, product);
+    reduction_.backward(pass, {.dy = dy, .x = inner_, .dx = dinner});
     norm_.backward(pass, dinner, joined_, {}, djoined, false);
   } else {
     norm_.backward(pass, dy, inner_, {}, dinner, false);
-    product.dy = dinner;
-    product.x = joined_;
-    product.dx = djoined;
-    pass.launch("linear_backward", linear_backward, product);
+    reduction_.backward(pass, {.dy = dinner, .x = joined_, .dx = djoined});
   }
   pass.launch("merge_patches_backward", merge_patches_backward, {.map = map_, .drows = djoined, .dx = dx});
 }
@@ -99,22 +80,14 @@ void ClassifierHead::forward(const ModelPass& pass, ConstTensorView x, TensorVie
   const TensorView normed = pass.take(x.shape);
   norm_.forward(pass, x, {}, {}, normed);
   pass.launch("mean_pool", mean_pool, {.x = normed, .y = pooled_});
-  pass.launch("linear", linear,
-              {.x = pooled_, .weight = linear_.weight, .bias = linear_.bias, .y = logits, .gemm = pass.gemm});
+  linear_.forward(pass, {.x = pooled_, .y = logits});
 }
 
 void ClassifierHead::backward(const ModelPass& pass, ConstTensorView dlogits, ConstTensorView x,
                               TensorView dx) {
   const ActivationScope scope(pass.stack);
   const TensorView dpooled = pass.take(pooled_.shape);
-  pass.launch("linear_backward", linear_backward,
-              {.dy = dlogits,
-               .x = pooled_,
-               .weight = linear_.weight,
-               .dx = dpooled,
-               .dweight = linear_.dweight,
-               .dbias = linear_.dbias,
-               .gemm = pass.gemm});
+  linear_.backward(pass, {.dy = dlogits, .x = pooled_, .dx = dpooled});
   pass.launch("mean_pool_backward", mean_pool_backward, {.dy = dpooled, .dx = dx});
   norm_.backward(pass, dx, x, {}, dx, false);
 }

@@ -52,6 +52,21 @@ LinearLayer::LinearLayer(const ModelParameters& parameters, const std::string& w
   dbias = parameters.at(bias_name).gradient;
 }
 
+void LinearLayer::forward(const ModelPass& pass, LinearArgs args) const {
+  args.weight = weight;
+  args.bias = bias;
+  args.gemm = pass.gemm;
+  pass.launch("linear", linear, args);
+}
+
+void LinearLayer::backward(const ModelPass& pass, LinearBackwardArgs args) const {
+  if (args.dx.present()) args.weight = weight;
+  args.dweight = dweight;
+  args.dbias = dbias;
+  args.gemm = pass.gemm;
+  pass.launch("linear_backward", linear_backward, args);
+}
+
 ResidualBranch::ResidualBranch(const ModelParameters& parameters, const std::string& norm_prefix,
                                bool is_pre_norm, std::unique_ptr<BranchBody> body)
     : norm_(parameters, norm_prefix), is_pre_norm_(is_pre_norm), body_(std::move(body)) {}

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "kernels/nn/linear.h"
 #include "models/activation_stack.h"
 #include "models/model_parameters.h"
 
@@ -32,6 +33,11 @@ struct LinearLayer {
   /// `bias_name`: none if empty.
   LinearLayer(const ModelParameters& parameters, const std::string& weight_name,
               const std::string& bias_name = {});
+
+  /// linear() of (R, K) to (R, N): `args` has x, y and what else it takes; parameters and pass are filled in.
+  void forward(const ModelPass& pass, LinearArgs args) const;
+  /// linear_backward() in the same way: `args` has dy and x, and dx if that is asked for.
+  void backward(const ModelPass& pass, LinearBackwardArgs args) const;
 };
 
 /// What a branch computes between its norms: attention, an MLP, or a MoE layer. R rows, C channels.

@@ -52,7 +52,7 @@ class Watched {
         if (recorder != nullptr) recorder->set_place(i, 0);
         iterate();
       }
-      if (recorder != nullptr) collect(*recorder);
+      if (recorder != nullptr) collect_us(*recorder);
     }
     stream_.synchronize_blocking();
     return static_cast<double>(steady_now_ns() - begin_ns) * 1e-3 / kIterations;
@@ -84,10 +84,13 @@ class Watched {
     recorder.start_blocking(stream_);
     context_.executor().set_observer(&recorder);
   }
-  void collect(SpanRecorder& recorder) {
+  /// Returns what fetching the records of a quiet device took.
+  double collect_us(SpanRecorder& recorder) {
     context_.executor().set_observer(nullptr);
     stream_.synchronize_blocking();
+    const std::int64_t begin_ns = steady_now_ns();
     static_cast<void>(recorder.recorded());
+    return us_since(begin_ns);
   }
   void sample(SpanRecorder& recorder) {
     const std::int64_t begin_ns = steady_now_ns();
@@ -95,11 +98,7 @@ class Watched {
     cupti_times_.begin_us += us_since(begin_ns);
     recorder.set_place(0, 0);
     iterate();
-    context_.executor().set_observer(nullptr);
-    stream_.synchronize_blocking();
-    const std::int64_t collect_ns = steady_now_ns();
-    static_cast<void>(recorder.recorded());
-    cupti_times_.collect_us += us_since(collect_ns);
+    cupti_times_.collect_us += collect_us(recorder);
     ++cupti_times_.count;
   }
   static double us_since(std::int64_t begin_ns) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <fstream>
+#include <map>
 #include <optional>
 #include <regex>
 #include <string_view>
@@ -141,6 +142,33 @@ std::vector<TreeFinding> find_long_files(const fs::path& root, int max_lines) {
     if (num_lines > max_lines) {
       findings.push_back(
           {file, num_lines, fmt::format("longer than {} lines: has it one subject?", max_lines)});
+    }
+  }
+  return findings;
+}
+
+std::vector<TreeFinding> find_repeated_type_names(const fs::path& root) {
+  // Types of a namespace begin a line; those inside of others are indented. A definition, not a declaration.
+  static const std::regex kNamespace(R"(namespace ([\w:]*) ?\{)");
+  static const std::regex kType(R"((?:struct|class|enum class|union) (\w+)(?: final)?(?: :.*)?(?: \{.*)?)");
+  std::vector<TreeFinding> findings;
+  std::map<std::string, fs::path> owners;
+  for (const fs::path& file : sources_below(root)) {
+    if (!file.extension().string().ends_with("h")) continue;  // .h and .cuh
+    std::vector<std::string> namespaces;
+    int line_number = 0;
+    for (const std::string& line : read_lines(root / file)) {
+      ++line_number;
+      std::smatch match;
+      if (std::regex_match(line, match, kNamespace)) namespaces.push_back(match.str(1) + "::");
+      if (line.starts_with("}  // namespace") && !namespaces.empty()) namespaces.pop_back();
+      if (!std::regex_match(line, match, kType)) continue;
+      const auto [owner, is_new] =
+          owners.emplace(fmt::format("{}{}", fmt::join(namespaces, ""), match.str(1)), file);
+      if (is_new || owner->second == file) continue;
+      findings.push_back(
+          {file, line_number,
+           fmt::format("{} is the name of a type in {} too", owner->first, owner->second.generic_string())});
     }
   }
   return findings;

@@ -26,4 +26,8 @@ struct TreeFinding {
 /// Sources of more than `max_lines` lines.
 [[nodiscard]] std::vector<TreeFinding> find_long_files(const std::filesystem::path& root, int max_lines);
 
+/// Types of one name that several headers of a namespace define: whatever includes both does not compile, and
+/// programs that link both may run the wrong one's code.
+[[nodiscard]] std::vector<TreeFinding> find_repeated_type_names(const std::filesystem::path& root);
+
 }  // namespace flex

@@ -77,6 +77,24 @@ TEST_F(SourceTree, NamesFilesThatAreTooLong) {
               ElementsAre("base/long.cpp:3: longer than 2 lines: has it one subject?"));
 }
 
+TEST_F(SourceTree, NamesTypesOfOneName) {
+  write("costmodel/shape.h",
+        "namespace flex {\nstruct Shape;\nstruct Shape {\n  struct Row {\n  };\n};\n}\n");
+  write(
+      "profiler/shape.h",
+      "namespace flex {\nnamespace cupti {\nclass Shape {\n};\n}  // namespace cupti\nclass Line {\n};\n}\n");
+  write("tuner/shape.h",
+        "namespace flex {\nclass Shape final : public Base {\n};\nstruct Row {};\nclass Line {\n};\n}\n");
+  write("tuner/shape.cpp", "namespace flex {\nstruct Row {\n};\n}\n");
+  EXPECT_THAT(to_strings(find_repeated_type_names(root_)),
+              ElementsAre("tuner/shape.h:2: flex::Shape is the name of a type in costmodel/shape.h too",
+                          "tuner/shape.h:5: flex::Line is the name of a type in profiler/shape.h too"));
+}
+
+TEST(FlexTree, TypesHaveNamesOfTheirOwn) {
+  EXPECT_THAT(to_strings(find_repeated_type_names(kSourceRoot)), IsEmpty());
+}
+
 TEST(FlexTree, IncludesGoOnlyDownwards) {
   EXPECT_THAT(to_strings(find_upward_includes(kSourceRoot)), IsEmpty());
 }
