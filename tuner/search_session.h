@@ -6,7 +6,6 @@
 
 #include "tuner/search.h"
 
-/// Private to the strategies.
 namespace flex {
 
 /// A pair takes the default plan's place if it is faster by more than so many standard deviations of their
