@@ -1,5 +1,6 @@
 #include "kernels/nn/attention_mma_backward.cuh"
 #include "kernels/nn/attention_sums.h"
+#include "kernels/nn/block_sum.cuh"
 
 namespace flex {
 namespace {
@@ -183,13 +184,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     sums.is_first = false;
   }
   if (p.scale == nullptr) return;
-  dscale = lanes_sum(dscale);
-  if (threadIdx.x % kWarpSize == 0) warp_sums[threadIdx.x / kWarpSize] = dscale;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  float total = 0.0F;
-  for (int warp = 0; warp < static_cast<int>(blockDim.x) / kWarpSize; ++warp) total += warp_sums[warp];
-  scale_sums[part] = total;
+  dscale = block_sum(dscale, warp_sums);
+  if (threadIdx.x == 0) scale_sums[part] = dscale;
 }
 
 template <class T, int kDim>

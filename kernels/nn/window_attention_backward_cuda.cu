@@ -2,6 +2,7 @@
 
 #include "kernels/nn/attention_sums.h"
 #include "kernels/nn/attention_tile.cuh"
+#include "kernels/nn/block_sum.cuh"
 
 namespace flex {
 namespace {
@@ -70,13 +71,8 @@ __global__ void __launch_bounds__(kMaxWindowSize)
   }
   if (scale_sums == nullptr) return;
   __shared__ float warp_sums[kMaxWindowSize / kWarpSize];
-  dscale = lanes_sum(dscale);
-  if (threadIdx.x % kWarpSize == 0) warp_sums[threadIdx.x / kWarpSize] = dscale;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  float total = 0.0F;
-  for (int warp = 0; warp < static_cast<int>(blockDim.x) / kWarpSize; ++warp) total += warp_sums[warp];
-  scale_sums[part] = total;
+  dscale = block_sum(dscale, warp_sums);
+  if (threadIdx.x == 0) scale_sums[part] = dscale;
 }
 
 // One key a thread: its gradient and its value's.
