@@ -183,6 +183,8 @@ void record_and_stop(RangeSource& source, Stream& stream, std::int64_t iteration
 void expect_both_kernels(const RangeRecording& recording, std::int64_t iteration) {
   ASSERT_EQ(recording.ranges.size(), 1U);
   EXPECT_GE(recording.ranges[0].end_ns - recording.ranges[0].begin_ns, 200'000);
+  EXPECT_LE(recording.ranges[0].end_ns - recording.ranges[0].begin_ns, 600'000)
+      << "its end is not when its records went on again";
   const auto kernels = std::ranges::count_if(recording.details, [&](const Span& span) {
     return span.operation == 0 && span.iteration == iteration;
   });
