@@ -34,12 +34,12 @@ ModelPlans::ModelPlans(const ModelPlanOptions& options, const ModelFile& file, b
           "{} has no MoE layers: there is nothing to choose plans for or to record", file.model.name);
   if (!options.policy.empty()) {
     snapshot_ = snapshot_for_run(options.cache, context, cluster_, false);
-    policy_ =
-        make_policy(parse_policy(options.policy), {.cluster = cluster_,
-                                                   .costs = &costs_,
-                                                   .snapshot = &snapshot_,
-                                                   .environment = snapshot_.environment(),
-                                                   .passes = trains ? Passes::kBoth : Passes::kForward});
+    policy_ = make_policy(parse_policy(options.policy), {.cluster = cluster_,
+                                                         .costs = &costs_,
+                                                         .snapshot = &snapshot_,
+                                                         .environment = snapshot_.environment(),
+                                                         .passes = trains ? Passes::kBoth : Passes::kForward,
+                                                         .speaks = context.rank() == 0});
   }
   if (!options.record.empty()) {
     recorder_.emplace(

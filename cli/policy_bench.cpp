@@ -151,6 +151,7 @@ void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& ask
                                   .costs = &costs,
                                   .snapshot = &snapshot,
                                   .environment = snapshot.environment(),
+                                  .speaks = context.rank() == 0,
                                   .may_run = [&](const LayerLoad& load, const Plan& plan) {
                                     return limit.allows(load.workload, plan);
                                   }};

@@ -109,6 +109,33 @@ void print_switching(const std::vector<SwitchingCost>& costs, bool json) {
   fmt::print("{}", table.text());
 }
 
+namespace {
+
+nlohmann::ordered_json host_json(const ProfilingHostTimes& host) {
+  return {
+      {"queueing_us", host.queueing_us},           {"switching_on_us", host.switching_on_us},
+      {"switching_off_us", host.switching_off_us}, {"taking_us", host.taking_us},
+      {"iterations_late", host.iterations_late},   {"switching_on_quiet_us", host.switching_on_quiet_us},
+      {"reading_quiet_us", host.reading_quiet_us}, {"reading_always_quiet_us", host.reading_always_quiet_us}};
+}
+
+std::string host_table(const ProfilingHostTimes& host) {
+  Table table({{"what the host needs", Align::kLeft}, {"us"}});
+  const auto add = [&](std::string what, double us) {
+    table.add({std::move(what), fmt::format("{:.1f}", us)});
+  };
+  add("to queue an iteration", host.queueing_us);
+  add("a sampled one: to switch records on", host.switching_on_us);
+  add("to switch them off", host.switching_off_us);
+  add(fmt::format("to take them, {:.1f} iterations later", host.iterations_late), host.taking_us);
+  add("with a quiet device: to switch them on", host.switching_on_quiet_us);
+  add("to read them", host.reading_quiet_us);
+  add("to read a round of always", host.reading_always_quiet_us);
+  return table.text();
+}
+
+}  // namespace
+
 void print_profiling(const ProfilingCosts& costs, bool json) {
   if (json) {
     nlohmann::ordered_json rows = nlohmann::ordered_json::array();
@@ -122,8 +149,7 @@ void print_profiling(const ProfilingCosts& costs, bool json) {
     const nlohmann::ordered_json object = {{"iterations", costs.iterations},
                                            {"cupti_loaded_before", costs.loaded_before},
                                            {"records_by_cupti", costs.records_by_cupti},
-                                           {"switching_on_us", costs.switching_on_us},
-                                           {"collecting_us", costs.collecting_us},
+                                           {"host", host_json(costs.host)},
                                            {"costs", rows}};
     fmt::print("{}\n", object.dump(2));
     return;
@@ -134,11 +160,10 @@ void print_profiling(const ProfilingCosts& costs, bool json) {
                fmt::format("{:.4f}", cost.ratio), cost.limit > 0 ? fmt::format("{:.2f}", cost.limit) : "",
                cost.remarks});
   }
-  fmt::print("rounds of {} iterations; {}\n\n{}\nCUPTI: {:.0f} us to switch on, {:.0f} us to collect\n",
-             costs.iterations,
+  fmt::print("rounds of {} iterations; {}\n\n{}\n{}", costs.iterations,
              costs.loaded_before ? "CUPTI WAS LOADED before anything asked for it"
                                  : "nothing of CUPTI was loaded before it was asked for",
-             table.text(), costs.switching_on_us, costs.collecting_us);
+             table.text(), host_table(costs.host));
   if (!costs.records_by_cupti) fmt::print("CUPTI could not be used: its rows are of events\n");
 }
 

@@ -27,8 +27,10 @@ inline constexpr std::uint32_t kOverhead = 17;
 inline constexpr std::uint32_t kExternalCorrelation = 39;
 
 inline constexpr std::uint32_t kExternalCustom0 = 3;  ///< CUpti_ExternalCorrelationKind
-inline constexpr std::uint32_t kFlushForced = 1;      ///< CUpti_ActivityFlag
-inline constexpr std::uint32_t kResourceDomain = 3;   ///< CUpti_CallbackDomain
+/// CUpti_ActivityFlag for flush_all(): buffers whose records all have their times, or all buffers.
+inline constexpr std::uint32_t kFlushCompleted = 0;
+inline constexpr std::uint32_t kFlushForced = 1;
+inline constexpr std::uint32_t kResourceDomain = 3;  ///< CUpti_CallbackDomain
 /// CUpti_CallbackIdResource.
 inline constexpr std::uint32_t kGraphNodeCreated = 13;
 inline constexpr std::uint32_t kGraphNodeDestroyStarting = 14;

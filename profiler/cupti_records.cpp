@@ -151,7 +151,11 @@ void CuptiRecords::merge(CuptiRecords&& other) {
   counts_ += other.counts_;
   std::ranges::move(other.activities_, std::back_inserter(activities_));
   std::ranges::move(other.overheads_, std::back_inserter(overheads_));
-  for (const auto& [correlation, external] : other.external_) correlate(correlation, external);
+  if (external_.empty()) {
+    external_ = std::move(other.external_);
+  } else {
+    for (const auto& [correlation, external] : other.external_) correlate(correlation, external);
+  }
   for (const auto& [node, id] : other.node_work_) name_node(node, id);
   other = {};
 }
@@ -169,9 +173,11 @@ void CuptiRecords::clone_node(std::uint64_t node, std::uint64_t original) {
   if (found != node_work_.end()) name_node(node, found->second);
 }
 
-std::vector<CuptiActivity> CuptiRecords::take(std::int32_t local_rank) {
-  const auto is_of_rank = [&](const std::optional<WorkId>& work) {
-    return work && work->local_rank == local_rank;
+std::vector<CuptiActivity> CuptiRecords::take(std::int32_t local_rank, const Keep& keep) {
+  static_cast<void>(take_reserved());  // what was recorded for another rank's sake
+  forget_reserved();
+  const auto goes = [&](std::uint64_t id, const std::optional<WorkId>& work) {
+    return work && work->local_rank == local_rank && !(keep && keep(id));
   };
   std::vector<CuptiActivity> taken;
   // Says whether it is the rank's.
@@ -179,7 +185,7 @@ std::vector<CuptiActivity> CuptiRecords::take(std::int32_t local_rank) {
     const auto external = external_.find(activity.correlation);
     if (external == external_.end()) return false;
     const std::optional<WorkId> launch = unpack_work_id(external->second.id);
-    if (!is_of_rank(launch)) return false;
+    if (!goes(external->second.id, launch)) return false;
     activity.launch = *launch;
     activity.work = *launch;
     const auto node = activity.graph_node == 0 ? node_work_.end() : node_work_.find(activity.graph_node);
@@ -196,7 +202,8 @@ std::vector<CuptiActivity> CuptiRecords::take(std::int32_t local_rank) {
     (is_taken ? taken : kept).push_back(std::move(activity));
   }
   activities_ = std::move(kept);
-  std::erase_if(external_, [&](const auto& entry) { return is_of_rank(unpack_work_id(entry.second.id)); });
+  std::erase_if(external_,
+                [&](const auto& entry) { return goes(entry.second.id, unpack_work_id(entry.second.id)); });
   drop_oldest_waiting();
   std::ranges::sort(taken, {}, [](const CuptiActivity& activity) {
     return std::tie(activity.begin_ns, activity.end_ns, activity.device, activity.stream,
@@ -229,9 +236,12 @@ std::size_t CuptiRecords::take_reserved() {
   };
   const std::size_t num_taken =
       std::erase_if(activities_, [&](const auto& activity) { return is_reserved(activity.correlation); });
-  if (num_taken > 0)
-    std::erase_if(external_, [](const auto& entry) { return entry.second.id == kReservedWorkId; });
+  if (num_taken > 0) forget_reserved();
   return num_taken;
+}
+
+void CuptiRecords::forget_reserved() {
+  std::erase_if(external_, [](const auto& entry) { return entry.second.id == kReservedWorkId; });
 }
 
 std::vector<CuptiOverhead> CuptiRecords::take_overheads() {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -63,9 +64,12 @@ class CuptiRecords {
   /// The node does what `original` does, if that has a name.
   void clone_node(std::uint64_t node, std::uint64_t original);
 
-  /// Takes out all activities of one rank, ordered by when they began, and forgets its correlations.
-  [[nodiscard]] std::vector<CuptiActivity> take(std::int32_t local_rank);
-  /// Takes out all activities of the reserved id.
+  /// Whether what a launch asked for, as pack(), stays here: not all of its records may have come.
+  using Keep = std::function<bool(std::uint64_t)>;
+  /// Takes out all activities of one rank, ordered by when they began, and forgets its correlations; but for
+  /// what `keep` names. Empty: nothing is kept.
+  [[nodiscard]] std::vector<CuptiActivity> take(std::int32_t local_rank, const Keep& keep = {});
+  /// Takes out all activities of the reserved id, as take() does too.
   [[nodiscard]] std::size_t take_reserved();
   /// Takes out all overheads, ordered by when they began.
   [[nodiscard]] std::vector<CuptiOverhead> take_overheads();
@@ -83,6 +87,7 @@ class CuptiRecords {
   void add_activity(CuptiActivity activity, std::uint64_t start, std::uint64_t end);
   void correlate(std::uint32_t correlation, External external);
   void drop_oldest_waiting();
+  void forget_reserved();
 
   std::vector<CuptiActivity> activities_;                       // not joined yet: without their work
   std::unordered_map<std::uint32_t, External> external_;        // by correlation id

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <exception>
 #include <limits>
 #include <utility>
 
@@ -84,76 +83,6 @@ void CuptiSession::set_clock() {
   clock_error_ns_ = (best_ns + 1) / 2;
 }
 
-void CuptiSession::start_recording_blocking() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return !is_switching_; });
-  if (!is_enabled_) {
-    is_switching_ = true;
-    lock.unlock();
-    const auto finish = [&](bool enabled) {
-      lock.lock();
-      is_switching_ = false;
-      is_enabled_ = enabled;
-      changed_.notify_all();
-    };
-    try {
-      set_clock();
-      enable_records();
-    } catch (...) {
-      finish(false);
-      throw;
-    }
-    finish(true);
-  }
-  ++num_recording_;
-}
-
-void CuptiSession::collect_blocking() {
-  std::unique_lock lock(mutex_);
-  const std::int64_t round = round_;
-  ++num_collecting_;
-  changed_.notify_all();
-  const auto has_leader = [&] { return round_ != round; };
-  changed_.wait_for(lock, settings_.collect_timeout,
-                    [&] { return has_leader() || num_collecting_ >= num_recording_; });
-  if (!has_leader()) return lead_collection_blocking(lock);
-  changed_.wait(lock, [&] { return finished_rounds_ > round; });
-}
-
-// For all ranks that have come: the last of them leads, or one that waited too long.
-void CuptiSession::lead_collection_blocking(std::unique_lock<std::mutex>& lock) {
-  ++round_;
-  num_recording_ -= std::exchange(num_collecting_, 0);
-  changed_.wait(lock, [&] { return !is_switching_; });
-  is_switching_ = true;
-  lock.unlock();
-  std::exception_ptr failure;
-  try {
-    drain_blocking();
-  } catch (...) {
-    failure = std::current_exception();
-  }
-  lock.lock();
-  if (num_recording_ == 0 && is_enabled_) {
-    lock.unlock();
-    if (!disable_records()) log_warning("profiler: CUPTI did not switch its records off");
-    lock.lock();
-    is_enabled_ = false;
-  }
-  is_switching_ = false;
-  ++finished_rounds_;
-  changed_.notify_all();
-  if (failure != nullptr) std::rethrow_exception(failure);
-}
-
-void CuptiSession::drain_blocking() {
-  check("cuptiActivityFlushAll", api_.flush_all(cupti::kFlushForced));
-  // The buffers come back on CUPTI's thread, and the flush waits for that. Should it not, they are waited
-  // for; but one that CUPTI keeps for what comes next must not be waited for each time.
-  if (!keeps_buffers_) keeps_buffers_ = !callbacks_.buffers().wait_returned_blocking(settings_.flush_timeout);
-  read_filled();
-}
-
 void CuptiSession::read_filled() {
   CuptiRecords fresh;
   for (const CuptiBuffers::Filled& filled : callbacks_.buffers().take_filled()) {
@@ -178,9 +107,9 @@ void CuptiSession::read_filled() {
   records_.merge(std::move(fresh));
 }
 
-std::vector<CuptiActivity> CuptiSession::take(std::int32_t local_rank) {
+std::vector<CuptiActivity> CuptiSession::take(std::int32_t local_rank, const CuptiRecords::Keep& keep) {
   const std::scoped_lock lock(mutex_);
-  std::vector<CuptiActivity> activities = records_.take(local_rank);
+  std::vector<CuptiActivity> activities = records_.take(local_rank, keep);
   for (CuptiActivity& activity : activities) {
     activity.begin_ns += offset_ns_;
     activity.end_ns += offset_ns_;
@@ -198,9 +127,10 @@ std::vector<CuptiOverhead> CuptiSession::take_overheads() {
   return overheads;
 }
 
-void CuptiSession::push(const WorkId& id) {
+void CuptiSession::push(const WorkId& id, bool records) {
   const std::uint64_t packed = pack(id);
-  check("cuptiActivityPushExternalCorrelationId", api_.push_external_id(cupti::kExternalCustom0, packed));
+  check("cuptiActivityPushExternalCorrelationId",
+        api_.push_external_id(cupti::kExternalCustom0, records ? packed : kReservedWorkId));
   CuptiCallbacks::set_current_work(packed);
 }
 

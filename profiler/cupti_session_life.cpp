@@ -146,7 +146,8 @@ CuptiSession::~CuptiSession() {
     log_warning("profiler: {}", describe_cupti_failure(api_, call, result));
     return false;
   };
-  bool is_quiet = num_recording_ == 0;
+  stop_fetching();
+  bool is_quiet = nothing_runs();
   if (is_enabled_) is_quiet = disable_records() && is_quiet;
   if (has_callbacks_) {
     is_quiet = log_failure("cuptiActivityFlushAll", api_.flush_all(cupti::kFlushForced)) && is_quiet;

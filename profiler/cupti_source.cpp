@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <exception>
+#include <iterator>
 #include <utility>
 
 #include "base/log.h"
@@ -19,16 +20,15 @@ constexpr const char* kProcessGroup = "measured";
 constexpr const char* kOrigin = "cupti";
 
 // A kernel's name as a person writes it, or as it is.
-std::string demangled(const std::string& name) {
+std::string demangle(const std::string& name) {
   int status = 0;
   const std::unique_ptr<char, decltype(&std::free)> text(
       abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status), &std::free);
   return status == 0 ? text.get() : name;
 }
 
-Span span_of(const CuptiActivity& activity, int rank) {
-  const bool is_kernel = activity.kind == CuptiActivity::Kind::kKernel;
-  return {.name = is_kernel ? demangled(activity.name) : activity.name,
+Span span_of(const CuptiActivity& activity, const std::string& name, int rank) {
+  return {.name = name,
           .process_group = kProcessGroup,
           .rank = rank,
           .stream = fmt::format("cuda:{} stream {}", activity.device, activity.stream),
@@ -66,6 +66,8 @@ CuptiSource::~CuptiSource() {
   try {
     if (is_open_) end(nullptr);
     if (is_recording_) static_cast<void>(ranges_blocking());
+    while (take_stopped_blocking()) {
+    }
   } catch (const std::exception& error) {
     log_warning("profiler: {}", error.what());
   }
@@ -74,10 +76,7 @@ CuptiSource::~CuptiSource() {
 void CuptiSource::start_blocking(Stream& /*stream*/) {
   if (is_open_) end(nullptr);  // what was queued in it threw
   if (is_recording_) static_cast<void>(ranges_blocking());
-  ranges_.clear();
-  range_of_.clear();
-  by_host_.clear();
-  details_.clear();
+  last_ = {};
   session_->start_recording_blocking();
   is_recording_ = true;
 }
@@ -86,46 +85,148 @@ void CuptiSource::begin(const WorkId& id, Stream* stream) {
   require(!is_open_, "profiler: a range begins inside another");
   WorkId own = id;
   own.local_rank = local_rank_;
-  session_->push(own);
+  const std::uint64_t packed = pack(own);
+  for (const Stopped& stopped : stopped_) {
+    require(!is_recording_ || !stopped.recording.range_of.contains(packed),
+            "profiler: iteration {} is recorded again before its first recording was taken", id.iteration);
+  }
+  session_->push(own, is_recording_);
   is_open_ = true;
   if (!is_recording_) return;
-  range_of_.emplace(pack(own), ranges_.size());
-  by_host_.push_back(stream == nullptr);
-  ranges_.emplace_back();
-  if (stream == nullptr) ranges_.back().begin_ns = steady_now_ns();
+  last_.range_of.emplace(packed, last_.ranges.size());
+  last_.by_host.push_back(stream == nullptr);
+  last_.ranges.emplace_back();
+  if (stream == nullptr) last_.ranges.back().begin_ns = steady_now_ns();
 }
 
 void CuptiSource::end(Stream* stream) {
   require(is_open_, "profiler: a range ends that has not begun");
   is_open_ = false;
-  if (is_recording_ && stream == nullptr) ranges_.back().end_ns = steady_now_ns();
+  if (is_recording_ && stream == nullptr) last_.ranges.back().end_ns = steady_now_ns();
   session_->pop();
 }
 
 std::span<const TimeRange> CuptiSource::ranges_blocking() {
-  if (!std::exchange(is_recording_, false)) return ranges_;
+  if (!std::exchange(is_recording_, false)) return last_.ranges;
+  ask_for_all_blocking();  // a forced flush brings theirs as well
   session_->collect_blocking();
-  for (const CuptiActivity& activity : session_->take(local_rank_)) place(activity);
-  if (local_rank_ == 0) {
-    for (const CuptiOverhead& overhead : session_->take_overheads()) {
-      details_.push_back(span_of(overhead, rank_));
-    }
-  }
-  return ranges_;
+  for (Stopped& stopped : stopped_) stopped.is_whole = true;
+  place_records();
+  return last_.ranges;
 }
 
-void CuptiSource::place(const CuptiActivity& activity) {
-  const auto found = range_of_.find(pack(activity.launch));
-  if (found == range_of_.end()) {  // it came after its own recording was collected
-    ++num_late_;
-    return;
+void CuptiSource::stop(Stream& stream) {
+  if (!is_recording_) return;
+  Stopped stopped{.recording = {}, .done = Event(stream.device())};
+  stream.record(stopped.done);
+  is_recording_ = false;
+  stopped.recording = std::exchange(last_, {});
+  stopped_.push_back(std::move(stopped));
+  session_->stop_recording();
+}
+
+std::optional<RangeRecording> CuptiSource::take_stopped() {
+  ask_for_done();
+  if (stopped_.empty()) return std::nullopt;
+  Stopped& oldest = stopped_.front();
+  if (!oldest.is_whole) {
+    if (oldest.fetch == 0 || !session_->has_fetched(oldest.fetch)) return std::nullopt;
+    oldest.is_whole = true;
+    place_records();
   }
-  details_.push_back(span_of(activity, rank_));
-  if (by_host_[found->second]) return;
-  TimeRange& range = ranges_[found->second];
-  const bool is_first = range.end_ns == MarkSource::kNotReached;
-  range.begin_ns = is_first ? activity.begin_ns : std::min(range.begin_ns, activity.begin_ns);
-  range.end_ns = std::max(range.end_ns, activity.end_ns);
+  return take_oldest();
+}
+
+std::optional<RangeRecording> CuptiSource::take_stopped_blocking() {
+  if (stopped_.empty()) return std::nullopt;
+  ask_for_all_blocking();
+  Stopped& oldest = stopped_.front();
+  if (!oldest.is_whole) {
+    session_->wait_fetched_blocking(oldest.fetch);
+    oldest.is_whole = true;
+    place_records();
+  }
+  return take_oldest();
+}
+
+void CuptiSource::ask_for_done() {
+  for (Stopped& stopped : stopped_) {
+    if (stopped.fetch != 0) continue;
+    if (!stopped.done.done()) return;  // nor are those after it
+    stopped.fetch = session_->fetch();
+  }
+}
+
+void CuptiSource::ask_for_all_blocking() {
+  std::exception_ptr failure;
+  for (Stopped& stopped : stopped_) {
+    if (stopped.fetch != 0) continue;
+    try {
+      stopped.done.wait_blocking();
+    } catch (...) {  // what a failed stream has run has its records all the same
+      failure = std::current_exception();
+    }
+    stopped.fetch = session_->fetch();
+  }
+  if (failure != nullptr) std::rethrow_exception(failure);
+}
+
+// Records of recordings that are not whole stay with the session until these are: a kernel's record may come
+// after that of its call.
+void CuptiSource::place_records() {
+  const auto is_unfinished = [&](std::uint64_t id) {
+    return (is_recording_ && last_.range_of.contains(id)) ||
+           std::ranges::any_of(stopped_, [&](const Stopped& stopped) {
+             return !stopped.is_whole && stopped.recording.range_of.contains(id);
+           });
+  };
+  for (CuptiActivity& activity : session_->take(local_rank_, is_unfinished)) {
+    const auto takes = [&](Stopped& stopped) {
+      return stopped.is_whole && stopped.recording.place(activity);
+    };
+    if (!last_.place(activity) && !std::ranges::any_of(stopped_, takes)) ++num_late_;
+  }
+  if (local_rank_ != 0) return;
+  const bool for_last = stopped_.empty() || !stopped_.front().is_whole;
+  Recording& shown_with = for_last ? last_ : stopped_.front().recording;
+  std::ranges::move(session_->take_overheads(), std::back_inserter(shown_with.overheads));
+}
+
+bool CuptiSource::Recording::place(CuptiActivity& activity) {
+  const auto found = range_of.find(pack(activity.launch));
+  if (found == range_of.end()) return false;
+  if (!by_host[found->second]) {
+    TimeRange& range = ranges[found->second];
+    const bool is_first = range.end_ns == MarkSource::kNotReached;
+    range.begin_ns = is_first ? activity.begin_ns : std::min(range.begin_ns, activity.begin_ns);
+    range.end_ns = std::max(range.end_ns, activity.end_ns);
+  }
+  activities.push_back(std::move(activity));
+  return true;
+}
+
+RangeRecording CuptiSource::take_oldest() {
+  Recording recording = std::move(stopped_.front().recording);
+  stopped_.pop_front();
+  std::vector<Span> details = spans_of(recording);
+  return {.ranges = std::move(recording.ranges), .details = std::move(details)};
+}
+
+std::vector<Span> CuptiSource::spans_of(const Recording& recording) const {
+  std::vector<Span> spans;
+  spans.reserve(recording.activities.size() + recording.overheads.size());
+  for (const CuptiActivity& activity : recording.activities) {
+    const bool is_kernel = activity.kind == CuptiActivity::Kind::kKernel;
+    spans.push_back(span_of(activity, is_kernel ? demangled(activity.name) : activity.name, rank_));
+  }
+  for (const CuptiOverhead& overhead : recording.overheads) spans.push_back(span_of(overhead, rank_));
+  return spans;
+}
+
+const std::string& CuptiSource::demangled(const std::string& name) const {
+  const auto [place, is_new] = names_.try_emplace(name);
+  if (is_new) place->second = demangle(name);
+  return place->second;
 }
 
 std::string_view CuptiSource::origin(bool by_host) const { return by_host ? "host_clock" : kOrigin; }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,6 +23,12 @@ struct TimeRange {
   friend bool operator==(const TimeRange&, const TimeRange&) = default;
 };
 
+/// What was seen from one RangeSource::start_blocking() to the next stop().
+struct RangeRecording {
+  std::vector<TimeRange> ranges;  ///< as ranges_blocking()
+  std::vector<Span> details;      ///< as details()
+};
+
 /// Says when pieces of work began and ended. What that means depends on where it comes from
 /// (docs/profiling.md): marks see the stream, with the gaps before the work; CUPTI sees the kernels. For the
 /// thread that queues the work.
@@ -32,20 +39,38 @@ struct TimeRange {
 ///     source->end(&stream);
 ///     stream.synchronize_blocking();
 ///     for (const TimeRange& range : source->ranges_blocking()) ...
+///
+/// Or, where the thread must not wait for the device:
+///
+///     source->start_blocking(stream);
+///     ...                           // as above
+///     source->stop(stream);
+///     ...                           // other work
+///     while (auto recording = source->take_stopped()) ...   // perhaps none yet
 class RangeSource {
  public:
   virtual ~RangeSource() = default;
 
-  /// Forgets all ranges. May wait for what `stream` holds.
+  /// Forgets all ranges, but for those of recordings that stop() ended. May wait for what `stream` holds;
+  /// CUPTI does not.
   virtual void start_blocking(Stream& stream) = 0;
   /// What this thread queues on `stream` until end() is work of `id`. Null: the host does it in between.
-  /// Ranges do not nest, and `id` is not that of another range since the start.
+  /// Ranges do not nest, and `id` is not that of another range since the start, nor of a recording that is
+  /// not taken yet.
   virtual void begin(const WorkId& id, Stream* stream) = 0;
   virtual void end(Stream* stream) = 0;
   /// One for each range since the start, in the order of the calls; kNotReached for what did not run or was
   /// not seen. The streams must have been synchronized. The ranks of a process call it alike, since their
   /// records are fetched together. Ends the recording. Valid until the next call.
   [[nodiscard]] virtual std::span<const TimeRange> ranges_blocking() = 0;
+  /// Ends the recording without waiting for its work, of which nothing comes after what `stream` holds now.
+  /// Its ranges are for take_stopped() alone. Without a recording nothing happens.
+  virtual void stop(Stream& stream) = 0;
+  /// The oldest recording that stop() ended, if all of it is there. Never waits: that may take a few
+  /// iterations, and longer while another rank of the process records.
+  [[nodiscard]] virtual std::optional<RangeRecording> take_stopped() = 0;
+  /// The same, but waits for it. Nothing: none is left.
+  [[nodiscard]] virtual std::optional<RangeRecording> take_stopped_blocking() = 0;
   /// What a span of this source has as its origin; `by_host` for a range without a stream.
   [[nodiscard]] virtual std::string_view origin(bool by_host) const = 0;
   /// Everything finer than the ranges that was seen since the start, e.g. each kernel. After

@@ -17,7 +17,8 @@ const std::vector<SuiteShape>& suite_shapes(std::string_view name) {
                                                 {12544, 512, 2048, 32, 1, 1.25, 1.579, 3.209, {}},
                                                 {50176, 512, 2048, 32, 1, 1.25, 2.709, 5.381, 1.191},
                                                 {4096, 4096, 14336, 8, 2, 1.0, 4.388, 14.972, 3.611}};
-  require(name == "h200", "suite '{}' is unknown; there are h200 and {}", name, kMemorySuite);
+  require(name == "h200", "suite '{}' is unknown; there are h200, {}, switching and profiling", name,
+          kMemorySuite);
   return kH200;
 }
 

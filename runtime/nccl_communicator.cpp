@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "base/require.h"
@@ -63,9 +64,15 @@ ncclUniqueId agree_on_id(NcclWorld& world, const std::shared_ptr<const GroupOfRa
   return id;
 }
 
+/// A communicator that nothing has taken over yet: what fails before that ends it.
+struct AbortComm {
+  void operator()(ncclComm_t comm) const noexcept { static_cast<void>(ncclCommAbort(comm)); }
+};
+using OwnComm = std::unique_ptr<std::remove_pointer_t<ncclComm_t>, AbortComm>;
+
 /// A joined world. @param own a communicator of its ranks, taken over; null makes one.
 std::unique_ptr<Communicator> make_world(JoinOptions join, int ranks_per_node, const NcclOptions& options,
-                                         FileDescriptor listener, ncclComm_t own) {
+                                         FileDescriptor listener, OwnComm own) {
   require(options.device.is_cuda(), "NCCL moves CUDA buffers; this rank's device is {}",
           to_string(options.device));
   require(
@@ -81,7 +88,8 @@ std::unique_ptr<Communicator> make_world(JoinOptions join, int ranks_per_node, c
   try {
     std::unique_ptr<NcclComm> comm;
     if (own != nullptr) {
-      comm = std::make_unique<NcclComm>(world->channel(), own);
+      comm = std::make_unique<NcclComm>(world->channel(), own.get());
+      static_cast<void>(own.release());
     } else if (world->channel().world() > 1) {
       comm = std::make_unique<NcclComm>(world->channel(), agree_on_id(*world, group));
     }
@@ -119,16 +127,16 @@ std::unique_ptr<Communicator> wrap_nccl_comm(ncclComm_t comm, const NcclOptions&
   check_nccl(ncclCommUserRank(comm, &join.rank), "ncclCommUserRank", comm);
   check_nccl(ncclCommCount(comm, &join.world), "ncclCommCount", comm);
   FLEX_CUDA_CHECK(cudaSetDevice(options.device.index));
-  const ncclComm_t own = join.world > 1 ? duplicate_blocking(comm, join.rank, options.deadline) : nullptr;
+  OwnComm own(join.world > 1 ? duplicate_blocking(comm, join.rank, options.deadline) : nullptr);
   RankZero rank_zero;
   FileDescriptor listener;
   if (join.rank == 0) listener = listen_for_others(rank_zero);
   if (own != nullptr)
-    broadcast_bytes_blocking(own, &rank_zero, sizeof(rank_zero), options.device, options.deadline);
+    broadcast_bytes_blocking(own.get(), &rank_zero, sizeof(rank_zero), options.device, options.deadline);
   join.host = rank_zero.host.data();
   join.port = rank_zero.port;
   join.job = rank_zero.job.data();
-  return make_world(std::move(join), options.ranks_per_node, options, std::move(listener), own);
+  return make_world(std::move(join), options.ranks_per_node, options, std::move(listener), std::move(own));
 }
 
 #ifdef FLEX_HAS_MPI

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
 
 #include "costmodel/simulation.h"
+#include "runtime/device_time.h"
 
 namespace flex {
 namespace {
@@ -37,15 +37,25 @@ std::int64_t covered_ns(std::vector<Interval>& intervals) {
 class Durations {
  public:
   explicit Durations(const PassRecord& record)
-      : record_(record), work_(record.times.size()), result_(record.operations.size()) {}
+      : record_(record),
+        work_(record.times.size()),
+        begin_(record.times.size()),
+        result_(record.operations.size()) {}
 
   std::vector<OperationDuration> find() {
     for (int rank = 0; rank < record_.world; ++rank) find_ready(rank);
-    for (std::size_t i = 0; i < result_.size(); ++i) meet(i);
     for (std::size_t i = 0; i < result_.size(); ++i) {
+      if (is_collective(i)) meet(i);
+    }
+    for (int rank = 0; rank < record_.world; rank += record_.ranks_per_device) {
+      for (const StreamKind stream : {StreamKind::kCompute, StreamKind::kCommunication}) {
+        add_shared(rank, stream);
+      }
+    }
+    for (std::size_t i = 0; i < result_.size(); ++i) {
+      if (is_shared(i)) continue;
       for (int rank = 0; rank < record_.world; ++rank) {
-        result_[i].us += mean_us(work(rank, i).length());
-        result_[i].overlap_us += mean_us(overlap_ns(rank, i));
+        add(i, static_cast<double>(work(rank, i).length()), rank, record_.world);
       }
     }
     return std::move(result_);
@@ -55,27 +65,52 @@ class Durations {
   [[nodiscard]] Interval& work(int rank, std::size_t operation) {
     return work_[static_cast<std::size_t>(rank) * result_.size() + operation];
   }
+  [[nodiscard]] std::int64_t& begin(int rank, std::size_t operation) {
+    return begin_[static_cast<std::size_t>(rank) * result_.size() + operation];
+  }
   [[nodiscard]] const Operation& operation(std::size_t index) const {
     return record_.operations[index].operation;
   }
-  [[nodiscard]] double mean_us(std::int64_t ns) const {
-    return static_cast<double>(ns) * 1e-3 / record_.world;
+  [[nodiscard]] bool is_collective(std::size_t index) const {
+    return group_of(operation(index).kind) != OperationGroup::kNone;
+  }
+  /// Whether it is each rank's own, and yet the kernels of ranks on one device queue behind each other.
+  [[nodiscard]] bool is_shared(std::size_t index) const {
+    return !is_collective(index) && operation(index).stream != StreamKind::kHost;
   }
 
-  /// Ranks whose kernels queue behind each other in this operation.
-  [[nodiscard]] int device_share(std::size_t index) const {
-    return operation(index).stream == StreamKind::kHost ? 1 : record_.ranks_per_device;
-  }
-  [[nodiscard]] static std::vector<int> ranks_from(int rank, int size) {
-    std::vector<int> ranks(static_cast<std::size_t>(size));
-    std::iota(ranks.begin(), ranks.end(), rank / size * size);
-    return ranks;
+  /// Adds what a rank's part took, `ns`, to the mean over `parts`; what ran beside it counts in proportion.
+  void add(std::size_t index, double ns, int rank, int parts) {
+    const auto length_ns = static_cast<double>(work(rank, index).length());
+    if (length_ns <= 0) return;
+    result_[index].us += ns * 1e-3 / parts;
+    result_[index].overlap_us +=
+        ns * (static_cast<double>(overlap_ns(rank, index)) / length_ns) * 1e-3 / parts;
   }
 
+  /// Divides the time that a device spends on what its ranks, from `first` on, do in these streams.
+  void add_shared(int first, StreamKind stream) {
+    std::vector<DeviceWork> pieces;
+    for (int rank = first; rank < first + record_.ranks_per_device; ++rank) {
+      for (std::size_t i = 0; i < result_.size(); ++i) {
+        if (!is_shared(i) || operation(i).stream != stream) continue;
+        const Interval& own = work(rank, i);
+        pieces.push_back({.ready_ns = own.begin, .begin_ns = begin(rank, i), .end_ns = own.end});
+      }
+    }
+    const std::vector<double> divided_ns = divide_device_time(pieces);
+    std::size_t next = 0;
+    for (int rank = first; rank < first + record_.ranks_per_device; ++rank) {
+      for (std::size_t i = 0; i < result_.size(); ++i) {
+        if (!is_shared(i) || operation(i).stream != stream) continue;
+        add(i, divided_ns[next++], rank, record_.world / record_.ranks_per_device);
+      }
+    }
+  }
   /// Ranks that do the operation together with `rank`.
   [[nodiscard]] std::vector<int> members(int rank, std::size_t index) const {
     const OperationGroup group = group_of(operation(index).kind);
-    if (group == OperationGroup::kNone) return ranks_from(rank, device_share(index));
+    if (group == OperationGroup::kNone) return {rank};
     const int size = static_cast<int>(std::max<std::int64_t>(operation(index).size.peers, 1));
     const bool rail = group == OperationGroup::kRail;
     const int stride = rail ? record_.world / size : 1;
@@ -108,6 +143,7 @@ class Durations {
       // What nothing comes before is ready when it begins.
       if (seen) ready = ready == 0 ? times.begin_ns : std::min(ready, times.begin_ns);
       work(rank, i) = {ready, seen ? times.end_ns : ready};
+      begin(rank, i) = seen ? times.begin_ns : ready;
       ends.push_back(work(rank, i).end);
       last_end[index_of(own.stream)] = ends.back();
     }
@@ -143,7 +179,8 @@ class Durations {
   }
 
   const PassRecord& record_;
-  std::vector<Interval> work_;  // (W, operations)
+  std::vector<Interval> work_;       // (W, operations), from when it was ready
+  std::vector<std::int64_t> begin_;  // (W, operations)
   std::vector<OperationDuration> result_;
   std::vector<Interval> beside_;
 };

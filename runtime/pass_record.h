@@ -16,8 +16,8 @@ struct PassRecord {
     std::int64_t end_ns = 0;
   };
   int world = 1;
-  /// Consecutive ranks that share a device. Kernels of one queue behind those of another, so that what
-  /// compute takes is a matter of all of them.
+  /// Consecutive ranks that share a device; it divides world. Kernels of one queue behind those of another,
+  /// also of another operation, so that what compute takes is a matter of all of them.
   int ranks_per_device = 1;
   std::vector<RecordedOperation> operations;  ///< in issue order; their times are one rank's
   std::vector<Times> times;                   ///< (W, operations), on the steady clock that the ranks share
@@ -41,8 +41,10 @@ struct OperationDuration {
 /// By operation, as OperationCost counts durations: an operation is ready when its stream has come to it and
 /// all that it waits for is done, so that what it takes to start belongs to it. Waiting for peers is no part
 /// of a duration, nor does it count as work beside the other stream. The mean over ranks; a collective ends
-/// for all members of a group when the last of them ends. So does compute of ranks that share a device: from
-/// when the last of them is ready, until the last is done; then durations of a chain add up to its length.
+/// for all members of a group when the last of them ends. Of what ranks that share a device do each by
+/// itself, the duration is that of all of them together: the time of the device is divided among the
+/// operations of its compute streams, and among those of its communication streams, by divide_device_time().
+/// So it does not depend on whose kernels ran first, and durations of a chain add up to its length.
 [[nodiscard]] std::vector<OperationDuration> durations_of(const PassRecord& record);
 
 }  // namespace flex

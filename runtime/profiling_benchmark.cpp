@@ -1,5 +1,6 @@
 #include "runtime/profiling_benchmark.h"
 
+#include <algorithm>
 #include <array>
 #include <fstream>
 #include <memory>
@@ -18,12 +19,11 @@ namespace {
 constexpr int kSampledEvery = 50;
 constexpr int kIterations = 2 * kSampledEvery;  // of a round
 
-/// What the host does for one sampled iteration.
-struct HostTimes {
-  double begin_us = 0;
-  double collect_us = 0;
-  int count = 0;
-};
+double us_since(std::int64_t begin_ns) { return static_cast<double>(steady_now_ns() - begin_ns) * 1e-3; }
+
+/// What one figure came to each time.
+using Figures = std::vector<double>;
+double median_of(const Figures& figures) { return figures.empty() ? 0 : median(figures); }
 
 class Watched {
  public:
@@ -44,30 +44,49 @@ class Watched {
     SpanRecorder* recorder = recorder_of(watching);
     stream_.synchronize_blocking();
     const std::int64_t begin_ns = steady_now_ns();
-    if (watching == Watching::kCuptiSampled) {
-      for (int i = 0; i < kIterations; ++i) i % kSampledEvery == 0 ? sample(*recorder) : iterate();
+    if (recorder == nullptr) {
+      run_plain();
+    } else if (watching == Watching::kCuptiSampled) {
+      run_sampled(*recorder);
     } else {
-      if (recorder != nullptr) begin(*recorder);
-      for (int i = 0; i < kIterations; ++i) {
-        if (recorder != nullptr) recorder->set_place(i, 0);
-        iterate();
-      }
-      if (recorder != nullptr) collect_us(*recorder);
+      const double read_us = run_recorded(*recorder);
+      if (watching == Watching::kCuptiAlways) reading_always_us_.push_back(read_us);
     }
     stream_.synchronize_blocking();
-    return static_cast<double>(steady_now_ns() - begin_ns) * 1e-3 / kIterations;
+    return us_since(begin_ns) / kIterations;
   }
 
   [[nodiscard]] std::string remarks(Watching watching) {
     const SpanRecorder* recorder = recorder_of(watching);
     return recorder == nullptr ? "" : recorder->remarks();
   }
-  [[nodiscard]] const HostTimes& cupti_times() const { return cupti_times_; }
-  [[nodiscard]] bool records_by_cupti() {
+
+  /// Records single iterations of a quiet device. Returns whether CUPTI did.
+  bool measure_quiet() {
+    constexpr int kRepeats = 20;
     SpanRecorder& recorder = *recorder_of(Watching::kCuptiAlways);
-    sample(recorder);
+    for (int i = 0; i < kRepeats; ++i) {
+      stream_.synchronize_blocking();
+      const std::int64_t begin_ns = steady_now_ns();
+      recorder.start_blocking(stream_);
+      switching_on_quiet_us_.push_back(us_since(begin_ns));
+      observe(recorder, i);
+      iterate();
+      reading_quiet_us_.push_back(read_quiet_us(recorder));
+    }
     const std::vector<Span> spans = recorder.spans(0);
     return !spans.empty() && spans.front().origin == "cupti";
+  }
+
+  [[nodiscard]] ProfilingHostTimes host_times() const {
+    return {.queueing_us = median_of(queueing_us_),
+            .switching_on_us = median_of(switching_on_us_),
+            .switching_off_us = median_of(switching_off_us_),
+            .taking_us = median_of(taking_us_),
+            .iterations_late = median_of(iterations_late_),
+            .switching_on_quiet_us = median_of(switching_on_quiet_us_),
+            .reading_quiet_us = median_of(reading_quiet_us_),
+            .reading_always_quiet_us = median_of(reading_always_us_)};
   }
 
  private:
@@ -80,29 +99,65 @@ class Watched {
     }
     return &*recorder;
   }
-  void begin(SpanRecorder& recorder) {
-    recorder.start_blocking(stream_);
-    context_.executor().set_observer(&recorder);
+
+  void run_plain() {
+    constexpr int kBeforeTheQueueIsFull = 10;
+    const std::int64_t begin_ns = steady_now_ns();
+    for (int i = 0; i < kIterations; ++i) {
+      iterate();
+      if (i + 1 == kBeforeTheQueueIsFull) queueing_us_.push_back(us_since(begin_ns) / kBeforeTheQueueIsFull);
+    }
   }
-  /// Returns what fetching the records of a quiet device took.
-  double collect_us(SpanRecorder& recorder) {
+
+  void run_sampled(SpanRecorder& recorder) {
+    double taking_us = 0;
+    for (int i = 0; i < kIterations; ++i) {
+      if (i % kSampledEvery == kSampledEvery / 2) {
+        sample(recorder, i);
+      } else {
+        iterate();
+      }
+      const std::int64_t begin_ns = steady_now_ns();
+      while (const auto recording = recorder.take_stopped()) count_taken(*recording, i);
+      taking_us += us_since(begin_ns);
+    }
+    taking_us_.push_back(taking_us / (static_cast<double>(kIterations) / kSampledEvery));
+    while (const auto recording = recorder.take_stopped_blocking()) count_taken(*recording, kIterations);
+  }
+  void sample(SpanRecorder& recorder, int iteration) {
+    std::int64_t begin_ns = steady_now_ns();
+    recorder.start_blocking(stream_);
+    switching_on_us_.push_back(us_since(begin_ns));
+    observe(recorder, iteration);
+    iterate();
+    context_.executor().set_observer(nullptr);
+    begin_ns = steady_now_ns();
+    recorder.stop(stream_);
+    switching_off_us_.push_back(us_since(begin_ns));
+  }
+  void count_taken(const SpanRecording& recording, int iteration) {
+    iterations_late_.push_back(static_cast<double>(iteration - recording.operations.front().iteration));
+  }
+
+  /// Returns what reading took at the end, when the device is quiet.
+  double run_recorded(SpanRecorder& recorder) {
+    recorder.start_blocking(stream_);
+    for (int i = 0; i < kIterations; ++i) {
+      observe(recorder, i);
+      iterate();
+    }
+    return read_quiet_us(recorder);
+  }
+  double read_quiet_us(SpanRecorder& recorder) {
     context_.executor().set_observer(nullptr);
     stream_.synchronize_blocking();
     const std::int64_t begin_ns = steady_now_ns();
     static_cast<void>(recorder.recorded());
     return us_since(begin_ns);
   }
-  void sample(SpanRecorder& recorder) {
-    const std::int64_t begin_ns = steady_now_ns();
-    begin(recorder);
-    cupti_times_.begin_us += us_since(begin_ns);
-    recorder.set_place(0, 0);
-    iterate();
-    cupti_times_.collect_us += collect_us(recorder);
-    ++cupti_times_.count;
-  }
-  static double us_since(std::int64_t begin_ns) {
-    return static_cast<double>(steady_now_ns() - begin_ns) * 1e-3;
+  void observe(SpanRecorder& recorder, int iteration) {
+    context_.executor().set_observer(&recorder);
+    recorder.set_place(iteration, 0);
   }
   void iterate() {
     static_cast<void>(layer_.forward(x_, y_,
@@ -121,7 +176,8 @@ class Watched {
   Tensor x_, y_;
   std::optional<SpanRecorder> events_;
   std::optional<SpanRecorder> cupti_;
-  HostTimes cupti_times_;
+  Figures queueing_us_, switching_on_us_, switching_off_us_, taking_us_, iterations_late_;
+  Figures switching_on_quiet_us_, reading_quiet_us_, reading_always_us_;
 };
 
 double limit_of(Watching watching) {
@@ -174,13 +230,14 @@ ProfilingCosts measure_profiling(const LayerBenchmark& benchmark, RankContext& c
   std::array<std::vector<double>, kNumWatchings> times;
   std::array<std::vector<double>, kNumWatchings> ratios;
   for (int round = -1; round < benchmark.repeats; ++round) {  // the first of them loads and prepares
-    double plain_us = 0;
+    std::array<double, kNumWatchings> us{};
     for (int i = 0; i < kNumWatchings; ++i) {
-      const double us = watched.round_us(static_cast<Watching>(i));
-      if (i == 0) plain_us = us;
-      if (round < 0) continue;
-      times[static_cast<std::size_t>(i)].push_back(us);
-      ratios[static_cast<std::size_t>(i)].push_back(us / plain_us);
+      const int watching = (i + std::max(round, 0)) % kNumWatchings;
+      us[static_cast<std::size_t>(watching)] = watched.round_us(static_cast<Watching>(watching));
+    }
+    for (std::size_t i = 0; round >= 0 && i < kNumWatchings; ++i) {
+      times[i].push_back(us[i]);
+      ratios[i].push_back(us[i] / us[0]);
     }
     if (progress) progress(round + 2, benchmark.repeats + 1);
   }
@@ -192,10 +249,8 @@ ProfilingCosts measure_profiling(const LayerBenchmark& benchmark, RankContext& c
                             .limit = limit_of(watching),
                             .remarks = watched.remarks(watching)});
   }
-  result.records_by_cupti = watched.records_by_cupti();
-  const HostTimes& host = watched.cupti_times();
-  result.switching_on_us = host.begin_us / host.count;
-  result.collecting_us = host.collect_us / host.count;
+  result.records_by_cupti = watched.measure_quiet();
+  result.host = watched.host_times();
   return result;
 }
 

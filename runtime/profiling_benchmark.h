@@ -13,7 +13,7 @@ namespace flex {
 /// How a layer is watched while it is timed.
 enum class Watching : std::uint8_t {
   kNone,          ///< nothing; where it is first, nothing of CUPTI is loaded
-  kCuptiSampled,  ///< CUPTI records one iteration in 50, with switching it on and off
+  kCuptiSampled,  ///< CUPTI records one iteration in 50, which is read some iterations later
   kCuptiAlways,   ///< CUPTI records every iteration
   kEventsAlways,  ///< a pair of events for each operation
 };
@@ -30,18 +30,33 @@ struct ProfilingCost {
   std::string remarks;      ///< RangeSource::remarks()
 };
 
+/// What the host's thread that queues the iterations needs for recording by CUPTI, in medians. While the
+/// device has more queued than that, it costs the device nothing.
+struct ProfilingHostTimes {
+  double queueing_us = 0;              ///< an iteration, unwatched; the rest of its time the host is ahead
+  double switching_on_us = 0;          ///< SpanRecorder::start_blocking() of a sampled iteration
+  double switching_off_us = 0;         ///< its stop()
+  double taking_us = 0;                ///< all its take_stopped(), those in vain too
+  double iterations_late = 0;          ///< from its stop() until it was taken
+  double switching_on_quiet_us = 0;    ///< of one iteration with a device that has nothing to do
+  double reading_quiet_us = 0;         ///< and to fetch and join its records then
+  double reading_always_quiet_us = 0;  ///< of a whole round that was recorded always, at its end
+};
+
 struct ProfilingCosts {
   int iterations = 0;            ///< of a round
   bool loaded_before = false;    ///< libcupti was in the process before anything asked for it
   bool records_by_cupti = true;  ///< false: it could not be used, and events took its place
   std::vector<ProfilingCost> costs;
-  double switching_on_us = 0;  ///< mean time of the host to begin recording by CUPTI ...
-  double collecting_us = 0;    ///< ... and to fetch the records of an iteration
+  ProfilingHostTimes host;
 };
 
-/// Times `benchmark`'s first plan in all ways of watching in turn, round after round, so that drift of the
-/// machine is not taken for a cost. Iterations are queued without waiting in between; with CUPTI always,
-/// records are on for a whole round and fetched after it. On one rank, without graphs. Blocking.
+/// Times `benchmark`'s first plan in all ways of watching in turn, round after round and each time another
+/// first, so that drift of the machine is not taken for a cost. Iterations are queued without waiting in
+/// between, in all of them alike. A round begins with a quiet device, but its sampled iterations lie where
+/// the host is ahead, as in a long run; they are taken when they are there, at the latest at the round's end.
+/// With CUPTI always, records are on for a whole round and read at its end. On one rank, without graphs.
+/// Blocking.
 /// @throws InputError for more than one rank, or a CPU.
 [[nodiscard]] ProfilingCosts measure_profiling(const LayerBenchmark& benchmark, RankContext& context,
                                                const std::function<void(int, int)>& progress = {});

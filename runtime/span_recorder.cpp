@@ -9,6 +9,13 @@
 namespace flex {
 namespace {
 
+void set_times(std::span<const TimeRange> ranges, std::vector<RecordedOperation>& operations) {
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    operations[i].begin_ns = ranges[i].begin_ns;
+    operations[i].end_ns = ranges[i].end_ns;
+  }
+}
+
 Stream* stream_of(const Operation& operation, Stream& stream) {
   return operation.stream == StreamKind::kHost ? nullptr : &stream;
 }
@@ -31,18 +38,22 @@ void SpanRecorder::start_blocking(Stream& stream) {
   source_->start_blocking(stream);
   issued_.clear();
   pass_ = -1;
+  is_started_ = true;
+  is_stopped_ = false;
 }
 
 void SpanRecorder::before(const Schedule& schedule, std::size_t index, Stream& stream) {
   if (index == 0) ++pass_;
   const Operation& operation = schedule.operations[index];
-  issued_.push_back({.operation = operation,
-                     .pass = pass_,
-                     .index = static_cast<std::int32_t>(index),
-                     .iteration = iteration_,
-                     .layer = layer_,
-                     .begin_ns = MarkSource::kNotReached,
-                     .end_ns = MarkSource::kNotReached});
+  if (!is_stopped_) {
+    issued_.push_back({.operation = operation,
+                       .pass = pass_,
+                       .index = static_cast<std::int32_t>(index),
+                       .iteration = iteration_,
+                       .layer = layer_,
+                       .begin_ns = MarkSource::kNotReached,
+                       .end_ns = MarkSource::kNotReached});
+  }
   nvtx_.emplace(operation_range_name(operation, schedule.plan, layer_));
   source_->begin({.iteration = std::max<std::int64_t>(iteration_, 0),
                   .layer = layer_,
@@ -57,12 +68,35 @@ void SpanRecorder::after(const Schedule& schedule, std::size_t index, Stream& st
   nvtx_.reset();
 }
 
+void SpanRecorder::stop(Stream& stream) {
+  if (!std::exchange(is_started_, false)) return;
+  is_stopped_ = true;
+  source_->stop(stream);
+  stopped_.push_back(std::exchange(issued_, {}));
+}
+
+std::optional<SpanRecording> SpanRecorder::take_stopped() {
+  std::optional<RangeRecording> ranges = source_->take_stopped();
+  if (!ranges) return std::nullopt;
+  return joined(std::move(*ranges));
+}
+
+std::optional<SpanRecording> SpanRecorder::take_stopped_blocking() {
+  std::optional<RangeRecording> ranges = source_->take_stopped_blocking();
+  if (!ranges) return std::nullopt;
+  return joined(std::move(*ranges));
+}
+
+SpanRecording SpanRecorder::joined(RangeRecording ranges) {
+  SpanRecording recording{.operations = std::move(stopped_.front()), .details = std::move(ranges.details)};
+  stopped_.pop_front();
+  set_times(ranges.ranges, recording.operations);
+  return recording;
+}
+
 std::span<const RecordedOperation> SpanRecorder::issued() {
-  const std::span<const TimeRange> ranges = source_->ranges_blocking();
-  for (std::size_t i = 0; i < ranges.size(); ++i) {
-    issued_[i].begin_ns = ranges[i].begin_ns;
-    issued_[i].end_ns = ranges[i].end_ns;
-  }
+  is_started_ = false;
+  set_times(source_->ranges_blocking(), issued_);
   return issued_;
 }
 

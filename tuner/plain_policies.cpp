@@ -54,6 +54,7 @@ PlanPair StaticPolicy::choose(std::int64_t /*layer*/, const LayerLoad& load) {
 
 void StaticPolicy::warn_once(const LayerLoad& load) {
   has_warned_ = true;
+  if (!context_.speaks) return;
   for (const Plan& plan : {plans_.forward, plans_.backward}) {
     if (context_.allows(load, plan)) continue;
     const std::optional<std::string> reason = why_illegal(plan, load.workload, context_.cluster);

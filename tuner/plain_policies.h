@@ -30,7 +30,7 @@ struct LayerBucket {
 [[nodiscard]] PlanPair fastest_allowed(const PolicyContext& context, const LayerLoad& load,
                                        const std::function<double(const Plan&, Pass)>& duration_us);
 
-/// One pair of plans; where that may not run, the default plan, which is said once.
+/// One pair of plans; where that may not run, the default plan, which is said once, by the rank that speaks.
 class StaticPolicy final : public PlanPolicy {
  public:
   StaticPolicy(const PlanPair& plans, PolicyContext context);

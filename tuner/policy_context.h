@@ -21,6 +21,7 @@ struct PolicyContext {
   std::uint64_t environment = 0;            ///< environment_id; a snapshot of another one is ignored
   Passes passes = Passes::kBoth;  ///< kForward: without backward passes, whose plans are the forward ones
   OnlineSettings online{};
+  bool speaks = true;  ///< says what people should know: of the ranks that choose alike, one does
   /// Whether a legal plan may run at a load, e.g. because its memory fits; null: all may.
   std::function<bool(const LayerLoad&, const Plan&)> may_run{};
   /// For the oracle: what a pass takes with a legal plan, in microseconds.

@@ -184,9 +184,25 @@ TEST(CuptiRecords, TheReservedIdIsTakenApart) {
   add(records, forge_kernel({.correlation = 1}));
   EXPECT_EQ(records.take_reserved(), 0U);
   add(records, forge_correlation(1, kReservedWorkId));
-  EXPECT_TRUE(records.take(0).empty());
   EXPECT_EQ(records.take_reserved(), 1U);
   EXPECT_EQ(records.take_reserved(), 0U);
+  add(records, forge_kernel({.correlation = 2}));
+  add(records, forge_correlation(2, kReservedWorkId));
+  EXPECT_TRUE(records.take(0).empty());
+  EXPECT_EQ(records.take_reserved(), 0U) << "a rank that takes its own lets it go";
+  EXPECT_EQ(records.counts().unattributed, 0);
+}
+
+TEST(CuptiRecords, WhatIsKeptWaitsForTheRestOfItsRecords) {
+  CuptiRecords records;
+  add(records, forge_correlation(1, pack(work(1, 0))));
+  add(records, forge_correlation(2, pack(work(2, 0))));
+  add(records, forge_kernel({.name = "one", .correlation = 1}));
+  const auto is_of_two = [](std::uint64_t id) { return unpack_work_id(id)->iteration == 2; };
+  EXPECT_THAT(names_of(records.take(0, is_of_two)), ElementsAre("one"));
+  add(records, forge_kernel({.name = "two", .correlation = 2}));
+  EXPECT_TRUE(records.take(0, is_of_two).empty());
+  EXPECT_THAT(names_of(records.take(0)), ElementsAre("two"));
 }
 
 TEST(CuptiRecords, ThatWaitForTheirWorkInVainAreBounded) {

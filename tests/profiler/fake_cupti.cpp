@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstring>
+#include <iterator>
 #include <random>
 #include <utility>
 
@@ -75,18 +77,36 @@ struct FakeCalls {
     fake().enabled_.erase(kind);
     return result;
   }
-  static std::int32_t flush_all(std::uint32_t /*flag*/) {
+  static std::int32_t flush_all(std::uint32_t flag) {
     const std::int32_t result = fake().called("cuptiActivityFlushAll");
     if (result != cupti::kSuccess) return result;
     std::vector<Bytes> records;
+    bool withholds = false;
     {
       const std::scoped_lock lock(fake().mutex_);
       records = std::exchange(fake().pending_, {});
+      if (flag == cupti::kFlushForced) {
+        for (Bytes& record : std::exchange(fake().running_, {})) {
+          forget_times(record);
+          records.push_back(std::move(record));
+        }
+      }
+      withholds = !fake().running_.empty();
     }
     const std::uint64_t order = fake().seed++;
     fake().run_on_worker(
-        [records = std::move(records), order]() mutable { fake().deliver(std::move(records), order); }, true);
+        [records = std::move(records), order, withholds]() mutable {
+          fake().withhold_buffer(withholds);
+          fake().deliver(std::move(records), order);
+        },
+        true);
     return result;
+  }
+  static void forget_times(Bytes& kernel_record) {
+    cupti::KernelRecord kernel{};
+    std::memcpy(&kernel, kernel_record.data(), sizeof(kernel));
+    kernel.start = kernel.end = 0;
+    std::memcpy(kernel_record.data(), &kernel, sizeof(kernel));
   }
   static std::int32_t next_record(std::uint8_t* buffer, std::size_t valid_bytes, cupti::Record** record) {
     fake().poke_callbacks(false);  // a buffer for each would never end
@@ -179,6 +199,7 @@ FakeCupti::~FakeCupti() {
     work_changed_.notify_all();
   }
   worker_.join();
+  withhold_buffer(false);
   for (std::uint8_t* buffer : held_) completed_(nullptr, 0, buffer, 0, 0);
   current = nullptr;
 }
@@ -217,6 +238,22 @@ void FakeCupti::poke_callbacks(bool with_buffer) {
         node_changed(cupti::kGraphNodeDestroyStarting, graph_nodes.size() - 1, 0);
       },
       true);
+}
+
+void FakeCupti::withhold_buffer(bool withholds) {
+  if (withholds && withheld_ == nullptr) {
+    std::size_t size = 0;
+    std::size_t max_num_records = 0;
+    requested_(&withheld_, &size, &max_num_records);
+  } else if (!withholds && withheld_ != nullptr) {
+    completed_(nullptr, 0, std::exchange(withheld_, nullptr), 0, 0);
+  }
+}
+
+void FakeCupti::finish_kernels() {
+  const std::scoped_lock lock(mutex_);
+  kernels_go_on = false;
+  std::ranges::move(std::exchange(running_, {}), std::back_inserter(pending_));
 }
 
 void FakeCupti::deliver(std::vector<Bytes> records, std::uint64_t order) {
@@ -299,12 +336,13 @@ std::int64_t FakeCupti::launch(const std::vector<Launch>& kernels) {
   if (!enabled_.contains(cupti::kConcurrentKernel) || !records_kernels) return begin_ns;
   auto start = static_cast<std::uint64_t>(begin_ns + kClockAheadNs);
   for (const Launch& kernel : kernels) {
-    pending_.push_back(forge_kernel({.name = kernel.name,
-                                     .correlation = correlation,
-                                     .start = start,
-                                     .end = start + kKernelNs,
-                                     .graph_node = kernel.graph_node,
-                                     .stream = kernel.stream}));
+    std::vector<Bytes>& records = kernels_go_on ? running_ : pending_;
+    records.push_back(forge_kernel({.name = kernel.name,
+                                    .correlation = correlation,
+                                    .start = start,
+                                    .end = start + kKernelNs,
+                                    .graph_node = kernel.graph_node,
+                                    .stream = kernel.stream}));
     start += kKernelNs;
   }
   return begin_ns;

@@ -17,8 +17,10 @@
 namespace flex::testing {
 
 /// Stands in for libcupti and the GPU behind it: keeps records back until a flush, and delivers them from a
-/// thread of its own, shuffled, over several buffers. Every call first lets that thread use all of Flex's
-/// callbacks and waits for it, so that a lock of Flex's held across a call never comes back. One at a time.
+/// thread of its own, shuffled, over several buffers. A plain flush withholds those of kernels that run, with
+/// a buffer; a forced one brings them without times, and never again. Every call first lets that thread use
+/// all of Flex's callbacks and waits for it, so that a lock of Flex's held across a call never comes back.
+/// One at a time.
 class FakeCupti {
  public:
   static constexpr std::int64_t kClockAheadNs = 1'000'000'000'000;  ///< its clock minus the host's
@@ -54,6 +56,8 @@ class FakeCupti {
   };
   /// A call that runs kernels of 1000 ns, on the calling thread. Its time on the host's clock is returned.
   std::int64_t launch(const std::vector<Launch>& kernels);
+  std::atomic<bool> kernels_go_on = false;  ///< those launched from now on run until finish_kernels()
+  void finish_kernels();
   void drop(std::size_t num_records) { num_dropped_ += num_records; }
   void create_node(std::uint64_t node);
   void clone_node(std::uint64_t node, std::uint64_t original);
@@ -76,6 +80,7 @@ class FakeCupti {
   void run_on_worker(std::function<void()> task, bool wait);
   void poke_callbacks(bool with_buffer);
   void deliver(std::vector<Bytes> records, std::uint64_t order);
+  void withhold_buffer(bool withholds);  // on the worker
   void node_changed(std::uint32_t id, std::uint64_t node, std::uint64_t original);
 
   mutable std::mutex mutex_;
@@ -88,7 +93,9 @@ class FakeCupti {
   bool subscribed_ = false;
   std::map<std::thread::id, std::vector<std::uint64_t>> external_ids_;
   std::vector<Bytes> pending_;
-  std::vector<std::uint8_t*> held_;  // buffers that are not given back
+  std::vector<Bytes> running_;        // records of kernels that run
+  std::uint8_t* withheld_ = nullptr;  // the buffer that they lie in
+  std::vector<std::uint8_t*> held_;   // buffers that are not given back
   std::uint32_t next_correlation_ = 1;
   std::atomic<std::size_t> num_dropped_ = 0;
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -13,7 +14,9 @@
 #include "kernels/stream_graph.h"
 #include "profiler/range_source.h"
 #include "runtime/launch.h"
+#include "runtime/moe_layer.h"
 #include "runtime/profiling_benchmark.h"
+#include "runtime/random_tensor.h"
 #include "runtime/timed_layer.h"
 #include "tests/support/cuda.h"
 
@@ -164,6 +167,116 @@ TEST(CuptiGpu, RecordsTheIterationsThatSamplingTakes) {
       EXPECT_EQ(count, kernels) << "equal passes have equal kernels";
       EXPECT_EQ(seen.remarks, "");
     }
+  });
+}
+
+// One iteration of two kernels, which is recorded and stopped while it waits in the queue.
+void record_and_stop(RangeSource& source, Stream& stream, std::int64_t iteration) {
+  source.start_blocking(stream);
+  source.begin({.iteration = iteration, .operation = 0}, &stream);
+  hold_stream(stream, 100);
+  hold_stream(stream, 100);
+  source.end(&stream);
+  source.stop(stream);
+}
+
+void expect_both_kernels(const RangeRecording& recording, std::int64_t iteration) {
+  ASSERT_EQ(recording.ranges.size(), 1U);
+  EXPECT_GE(recording.ranges[0].end_ns - recording.ranges[0].begin_ns, 200'000);
+  EXPECT_LE(recording.ranges[0].end_ns - recording.ranges[0].begin_ns, 600'000)
+      << "its end is not when its records went on again";
+  const auto kernels = std::ranges::count_if(recording.details, [&](const Span& span) {
+    return span.operation == 0 && span.iteration == iteration;
+  });
+  EXPECT_EQ(kernels, 2) << "iteration " << iteration;
+}
+
+// Records go off before the recorded kernels have run; they come all the same, while the device goes on with
+// other work, and the host waits for nothing.
+TEST(CuptiGpu, StoppedRecordingsAreWholeAndDoNotWait) {
+  FLEX_SKIP_WITHOUT_CUDA();
+  constexpr std::int64_t kLast = 40;
+  const auto source = make_range_source(kGpu, RangeClock::kCupti, 0, 0);
+  ASSERT_EQ(source->origin(false), "cupti");
+  Stream stream(kGpu);
+  hold_stream(stream, 0);
+  stream.synchronize_blocking();
+  hold_stream(stream, 20'000);  // longer than the host needs to queue both
+  const std::int64_t begin_ns = steady_now_ns();
+  record_and_stop(*source, stream, 0);
+  record_and_stop(*source, stream, 5);
+  EXPECT_FALSE(source->take_stopped().has_value());
+  EXPECT_LT(steady_now_ns() - begin_ns, 15'000'000) << "something waited for the device";
+  std::vector<RangeRecording> taken;
+  for (std::int64_t iteration = 6; iteration < kLast; ++iteration) {  // a millisecond each, none recorded
+    hold_stream(stream, 1000);
+    Event ahead(kGpu);
+    stream.record(ahead);
+    while (auto recording = source->take_stopped()) taken.push_back(std::move(*recording));
+    while (!ahead.done()) std::this_thread::sleep_for(100us);
+  }
+  ASSERT_EQ(taken.size(), 2U) << "taken while the loop went on";
+  expect_both_kernels(taken[0], 0);
+  expect_both_kernels(taken[1], 5);
+  record_and_stop(*source, stream, kLast);
+  const auto last = source->take_stopped_blocking();
+  ASSERT_TRUE(last.has_value());
+  expect_both_kernels(*last, kLast);
+  EXPECT_EQ(source->remarks(), "");
+}
+
+// Every third iteration of a layer, none waited for: each has the kernels that a blocking read sees.
+TEST(CuptiGpu, StoppedRecordingsOfALayerHaveAllItsKernels) {
+  FLEX_SKIP_WITHOUT_CUDA();
+  run_ranks({.world = 1, .ranks_per_node = 1}, 60s, [&](Communicator& communicator) {
+    RankContext context(communicator, kGpu);
+    Stream stream(kGpu);
+    const LayerBenchmark benchmark = profiling_layer(DType::kBF16);
+    MoeLayer layer(benchmark.config, context);
+    layer.set_graph_policy(kNoGraphs);
+    const Tensor x =
+        random_normal_tensor(DType::kBF16, {benchmark.num_tokens, benchmark.config.model_dim}, kGpu, 1, 0);
+    Tensor y(DType::kBF16, x.shape(), kGpu);
+    SpanRecorder recorder(make_range_source(kGpu, RangeClock::kCupti, 0, 0), 0);
+    const auto run = [&](std::int64_t iteration) {
+      recorder.set_place(iteration, kLayer);
+      static_cast<void>(layer.forward(x, y,
+                                      {.top_k = benchmark.top_k,
+                                       .plans = benchmark.plans.front(),
+                                       .training = false,
+                                       .equal_tokens = true},
+                                      stream));
+    };
+    const auto kernels_of = [](const std::vector<Span>& details) {
+      return std::ranges::count_if(details, [](const Span& span) { return span.operation >= 0; });
+    };
+    run(0);
+    context.executor().set_observer(&recorder);
+    recorder.start_blocking(stream);
+    run(1);
+    stream.synchronize_blocking();
+    const std::size_t num_operations = recorder.recorded().size();
+    const auto num_kernels = kernels_of(recorder.details(0));
+    ASSERT_GT(num_kernels, 0);
+    std::vector<SpanRecording> taken;
+    constexpr Sampling kSampling{.every = 3};
+    for (std::int64_t iteration = 3; iteration < 18; ++iteration) {
+      if (kSampling.takes(iteration)) recorder.start_blocking(stream);
+      run(iteration);
+      if (kSampling.takes(iteration)) recorder.stop(stream);
+      while (auto recording = recorder.take_stopped()) taken.push_back(std::move(*recording));
+    }
+    while (auto recording = recorder.take_stopped_blocking()) taken.push_back(std::move(*recording));
+    context.executor().set_observer(nullptr);
+    ASSERT_EQ(taken.size(), 5U);
+    for (const SpanRecording& recording : taken) {
+      const auto seen = std::ranges::count_if(recording.operations, [](const RecordedOperation& operation) {
+        return operation.end_ns != MarkSource::kNotReached;
+      });
+      EXPECT_EQ(static_cast<std::size_t>(seen), num_operations);
+      EXPECT_EQ(kernels_of(recording.details), num_kernels);
+    }
+    EXPECT_EQ(recorder.remarks(), "");
   });
 }
 

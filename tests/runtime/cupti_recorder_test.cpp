@@ -99,6 +99,36 @@ TEST_F(CuptiRecorder, CountsPassesWithinAnIteration) {
   }
 }
 
+// Every second iteration is recorded, and taken when it is there; operations meet the records of their own.
+TEST_F(CuptiRecorder, StoppedRecordingsKeepTheirOperations) {
+  const Schedule schedule = small_schedule();
+  executor_.set_observer(&recorder_);
+  std::vector<SpanRecording> taken;
+  constexpr Sampling kSampling{.every = 2};
+  for (std::int64_t iteration = 0; iteration < 6; ++iteration) {
+    recorder_.set_place(iteration, 2);
+    if (kSampling.takes(iteration)) recorder_.start_blocking(stream_);
+    executor_.run(schedule, stream_, kernels_);
+    if (kSampling.takes(iteration)) recorder_.stop(stream_);
+    while (auto recording = recorder_.take_stopped()) taken.push_back(std::move(*recording));
+  }
+  while (auto recording = recorder_.take_stopped_blocking()) taken.push_back(std::move(*recording));
+  ASSERT_EQ(taken.size(), 3U);
+  for (std::size_t i = 0; i < taken.size(); ++i) {
+    ASSERT_EQ(taken[i].operations.size(), schedule.operations.size());
+    for (const RecordedOperation& operation : taken[i].operations) {
+      EXPECT_EQ(operation.iteration, static_cast<std::int64_t>(2 * i));
+    }
+    EXPECT_EQ(taken[i].operations[1].end_ns - taken[i].operations[1].begin_ns, 2000);
+    EXPECT_EQ(taken[i].operations[2].end_ns, MarkSource::kNotReached) << "the exchange left no record";
+    ASSERT_EQ(taken[i].details.size(), 2U);
+    EXPECT_EQ(taken[i].details[0].iteration, static_cast<std::int64_t>(2 * i));
+  }
+  recorder_.stop(stream_);  // of nothing
+  EXPECT_FALSE(recorder_.take_stopped_blocking().has_value());
+  EXPECT_EQ(recorder_.remarks(), "");
+}
+
 TEST_F(CuptiRecorder, GoesOnAfterAnOperationThrew) {
   executor_.set_observer(&recorder_);
   recorder_.start_blocking(stream_);

@@ -12,7 +12,10 @@ constexpr std::int64_t kNsPerUs = 1000;
 /// Builds a record by hand; times are microseconds, by rank. 0 is no time: a record's are far from it.
 class Record {
  public:
-  explicit Record(int world) { record_.world = world; }
+  explicit Record(int world, int ranks_per_device = 1) {
+    record_.world = world;
+    record_.ranks_per_device = ranks_per_device;
+  }
 
   struct Times {
     std::int64_t begin_us, end_us;
@@ -93,6 +96,44 @@ TEST(DurationsOf, OverlapIsWorkOnBothStreams) {
   EXPECT_DOUBLE_EQ(durations[1].us, 30);
   EXPECT_DOUBLE_EQ(durations[1].overlap_us, 20);
   EXPECT_DOUBLE_EQ(durations[0].overlap_us, 0);
+}
+
+// Both ranks have two products of equal work, 10 us each, on one device. Rank 0's second runs before rank 1's
+// first: whose kernels come first must not change what a product takes, 20 us for both ranks.
+TEST(DurationsOf, OfRanksOnOneDeviceDoNotDependOnWhoIsFirst) {
+  using Times = std::initializer_list<Record::Times>;
+  const auto durations = [](Times first, Times second) {
+    return Record(2, 2)
+        .add(kExpertFfnBackwardFc2, kCompute, first)
+        .add(kExpertFfnBackwardFc1, kCompute, second)
+        .durations();
+  };
+  for (const auto& found : {durations({{100, 110}, {110, 120}}, {{120, 130}, {130, 140}}),
+                            durations({{100, 110}, {120, 130}}, {{110, 120}, {130, 140}}),
+                            durations({{100, 120}, {100, 120}}, {{120, 140}, {120, 140}})}) {
+    EXPECT_DOUBLE_EQ(found[0].us, 20);
+    EXPECT_DOUBLE_EQ(found[1].us, 20);
+  }
+}
+
+// Two devices of two ranks: 20 us on the first, 30 us on the second.
+TEST(DurationsOf, AreTheMeanOverDevices) {
+  const auto durations =
+      Record(4, 2).add(kGate, kCompute, {{100, 110}, {110, 120}, {100, 115}, {115, 130}}).durations();
+  EXPECT_DOUBLE_EQ(durations[0].us, 25);
+}
+
+// The device is rank 0's in 110..130 and rank 1's in 130..150; the exchange runs in 110..130.
+TEST(DurationsOf, OverlapOfASharedDeviceIsInProportion) {
+  const auto durations = Record(2, 2)
+                             .add(kEncode, kCompute, {{100, 110}, {100, 110}})
+                             .add(kAllToAll, kCommunication, {{110, 130}, {110, 130}}, {0})
+                             .add(kExpertFfn, kCompute, {{110, 130}, {130, 150}})
+                             .durations();
+  EXPECT_DOUBLE_EQ(durations[0].us, 10);
+  EXPECT_DOUBLE_EQ(durations[2].us, 40);
+  // All of rank 0's 20 us, and of rank 1's, which was ready at 110, 20 of 40.
+  EXPECT_DOUBLE_EQ(durations[2].overlap_us, 30);
 }
 
 // The communication of a pass starts after the compute before it, and compute goes on after its

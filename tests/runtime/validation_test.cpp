@@ -259,9 +259,53 @@ TEST(Validation, ReproducesRecordedRunsOnAGpu) {
     EXPECT_LE(run.report.mean_regret, 0.03);
     EXPECT_NEAR(run.report.mean_error, world == 1 ? 0.035 : 0.053, 0.002);
     EXPECT_NEAR(run.report.mean_tau, world == 1 ? 0.79 : 0.88, 0.015);
-    // With four ranks operations of different ranks meet on the device: their times cannot be told apart.
+    // With four ranks the operations were timed in a way that mixed them: see the next case.
     EXPECT_LE(run.operations.compute_mean_error, world == 1 ? 0.06 : 0.15);
   }
+}
+
+// Why single operations of that recording, with four ranks on one device, are predicted so badly. It was made
+// when an operation lasted from when the last rank was ready until the last was done, so that time in which
+// the device had ranks' first layers counted as the second layer's if another rank still had that. What both
+// products took together is right.
+TEST(Validation, TheRecordingOfFourRanksSplitsItsProductsWrongly) {
+  constexpr double kPeakFlops = 989e12;  // of an H200, dense bf16. @source its data sheet
+  const ValidationRun run = evaluate_validation(read_validation_recording(
+      std::filesystem::path(FLEX_SOURCE_DIR) / "tests/runtime/data/validation_gpu_w4.json"));
+  const auto duration_us = [](const CostSample& sample) {
+    return static_cast<double>(sample.duration_ns) * 1e-3;
+  };
+  const auto error_of = [](double predicted, double measured) {
+    return std::abs(predicted - measured) / measured;
+  };
+  int num_impossible = 0;
+  int num_pairs = 0;
+  double first_error = 0;
+  double sum_error = 0;
+  for (const CostSample& first : run.recording.held_out) {
+    if (first.kind != OperationKind::kExpertFfnBackwardFc1) continue;
+    CostSample wanted = first;  // the other layer's gradients, of equal work
+    wanted.kind = OperationKind::kExpertFfnBackwardFc2;
+    const auto second = std::ranges::find_if(run.recording.held_out, [&](CostSample sample) {
+      sample.duration_ns = wanted.duration_ns;
+      sample.issue_ns = wanted.issue_ns;
+      return sample == wanted;
+    });
+    ASSERT_NE(second, run.recording.held_out.end());
+    ++num_pairs;
+    const double both_us = duration_us(first) + duration_us(*second);
+    const double flops_of_all_ranks = run.recording.world * first.flops;
+    num_impossible += flops_of_all_ranks > kPeakFlops * duration_us(first) * 1e-6 ? 1 : 0;
+    EXPECT_LT(2 * flops_of_all_ranks, kPeakFlops * both_us * 1e-6);
+    const double first_us = run.costs.cost_of(work_of(first)).duration_us;
+    const double second_us = run.costs.cost_of(work_of(*second)).duration_us;
+    first_error += error_of(first_us, duration_us(first));
+    sum_error += error_of(first_us + second_us, both_us);
+  }
+  ASSERT_EQ(num_pairs, 13);
+  EXPECT_EQ(num_impossible, 3) << "faster than the card can be";
+  EXPECT_GT(first_error / num_pairs, 0.3);
+  EXPECT_LT(sum_error / num_pairs, 0.10) << "less than a third of that";
 }
 
 TEST(PassTrace, ShowsBothTimelinesOfOnePass) {

@@ -75,6 +75,15 @@ TEST(StaticPolicy, FallsToTheDefaultWhereItCannotRun) {
   EXPECT_EQ(said.find("cannot run"), said.rfind("cannot run")) << "said once";
 }
 
+TEST(StaticPolicy, IsSilentOnRanksThatDoNotSpeak) {
+  const SearchProblem problem = shared_expert(4);
+  const auto policy =
+      make_policy(parse_policy("static:r1 d2"), {.cluster = problem.cluster, .speaks = false});
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(policy->choose(0, load_at(problem, 4)), kDefaultPlans);
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+}
+
 TEST(StaticPolicy, ObeysMayRun) {
   const SearchProblem problem = shared_expert(4);
   const auto policy = make_policy(
