@@ -94,7 +94,10 @@ struct ModelPass {
   /// Queues one kernel, unless the pass is only planned.
   template <class Args>
   void launch(std::string_view name, void (*kernel)(const Args&, Stream&), const Args& args) const {
-    queue(name, [&] { kernel(args, stream); });
+    queue(name, [&] {
+      if (clock != nullptr) clock->add(work_of(args));
+      kernel(args, stream);
+    });
   }
   /// Does what queues work, unless the pass is only planned.
   template <class Work>

@@ -14,6 +14,11 @@ LinearLayer qkv_layer(BlockKind kind, const ModelParameters& parameters, const s
   return layer;
 }
 
+void add_work(const ModelPass& pass, const Schedule& schedule) {
+  if (pass.clock == nullptr) return;
+  for (const Operation& operation : schedule.operations) pass.clock->add(work_of(operation));
+}
+
 std::size_t stage_of(BlockPlace place) { return static_cast<std::size_t>(place.stage); }
 
 }  // namespace
@@ -152,13 +157,20 @@ void MoeBody::forward(const ModelPass& pass, ConstTensorView x, TensorView y) {
                          .add_noise = pass.training && moe_.add_noise,
                          .iteration = pass.iteration,
                          .equal_tokens = true};
-  pass.queue("moe_layer", [&] { static_cast<void>(layer_.forward(x, y, call, pass.stream)); });
+  pass.queue("moe_layer", [&] {
+    static_cast<void>(layer_.forward(x, y, call, pass.stream));
+    add_work(pass, layer_.layer().route_schedule());
+    add_work(pass, layer_.layer().forward_schedule());
+  });
 }
 
 void MoeBody::backward(const ModelPass& pass, ConstTensorView dy, TensorView dx, bool accumulate_dx) {
   const ActivationScope scope(pass.stack);
   const TensorView own = accumulate_dx ? pass.take(dx.shape) : dx;
-  pass.queue("moe_layer_backward", [&] { layer_.backward(dy, own, pass.loss_gradient, pass.stream); });
+  pass.queue("moe_layer_backward", [&] {
+    layer_.backward(dy, own, pass.loss_gradient, pass.stream);
+    add_work(pass, layer_.layer().backward_schedule());
+  });
   if (accumulate_dx) pass.launch("add_residual", add_residual, {.residual = dx, .x = own, .y = dx});
 }
 

@@ -81,20 +81,24 @@ StepResult Trainer::step_blocking(const ImageBatch& batch) {
   const ModelConfig& config = model_.config();
   StepResult result{.learning_rate = learning_rate_at(training_, step_), .loss_scale = loss_scale_.value()};
   const TensorView logits = model_.forward(images_, true, static_cast<std::uint64_t>(step_), stream_);
+  const CrossEntropyArgs loss{.logits = logits,
+                              .labels = has_targets ? ConstTensorView{} : labels_,
+                              .targets = has_targets ? ConstTensorView(targets_) : ConstTensorView{},
+                              .label_smoothing = training_.label_smoothing,
+                              .batch = training_.batch_size,
+                              .losses = losses_,
+                              .loss = loss_,
+                              .dlogits = dlogits_,
+                              .dloss = result.loss_scale};
   queue("cross_entropy", [&] {
-    cross_entropy({.logits = logits,
-                   .labels = has_targets ? ConstTensorView{} : labels_,
-                   .targets = has_targets ? ConstTensorView(targets_) : ConstTensorView{},
-                   .label_smoothing = training_.label_smoothing,
-                   .batch = training_.batch_size,
-                   .losses = losses_,
-                   .loss = loss_,
-                   .dlogits = dlogits_,
-                   .dloss = result.loss_scale},
-                  stream_);
+    if (clock_ != nullptr) clock_->add(work_of(loss));
+    cross_entropy(loss, stream_);
   });
   model_.backward(dlogits_, config.moe.loss_weight * result.loss_scale, stream_);
-  queue("optimizer", [&] { optimizer_.step(result.learning_rate, result.loss_scale, stream_); });
+  queue("optimizer", [&] {
+    if (clock_ != nullptr) clock_->add(optimizer_.work());
+    optimizer_.step(result.learning_rate, result.loss_scale, stream_);
+  });
   result.cross_entropy = loss_over_ranks_blocking();
   result.auxiliary_loss = model_.auxiliary_loss_blocking();
   result.loss = result.cross_entropy + config.moe.loss_weight * result.auxiliary_loss;
