@@ -1,5 +1,6 @@
 #include "models/branch_bodies.h"
 
+#include "kernels/nn/dropout.h"
 #include "kernels/nn/position_bias.h"
 #include "kernels/nn/residual.h"
 
@@ -162,11 +163,29 @@ void MoeBody::forward(const ModelPass& pass, ConstTensorView x, TensorView y) {
     add_work(pass, layer_.layer().route_schedule());
     add_work(pass, layer_.layer().forward_schedule());
   });
+  if (pass.training && moe_.expert_dropout > 0) drop(pass, y, y);
+}
+
+void MoeBody::drop(const ModelPass& pass, ConstTensorView x, TensorView y) {
+  const MoeConfig& config = layer_.layer().config();
+  pass.launch("dropout", dropout,
+              {.x = x,
+               .y = y,
+               .rate = moe_.expert_dropout,
+               .seed = config.seed,
+               .iteration = pass.iteration,
+               .layer = config.layer,
+               .first_row = pass.rank * x.size(0)});
 }
 
 void MoeBody::backward(const ModelPass& pass, ConstTensorView dy, TensorView dx, bool accumulate_dx) {
   const ActivationScope scope(pass.stack);
   const TensorView own = accumulate_dx ? pass.take(dx.shape) : dx;
+  if (moe_.expert_dropout > 0) {
+    const TensorView dropped = pass.take(dy.shape);
+    drop(pass, dy, dropped);
+    dy = dropped;
+  }
   pass.queue("moe_layer_backward", [&] {
     layer_.backward(dy, own, pass.loss_gradient, pass.stream);
     add_work(pass, layer_.layer().backward_schedule());

@@ -87,6 +87,8 @@ KernelWork work_of(const AddResidualArgs& args) {
 
 KernelWork work_of(const ScaleRowsArgs& args) { return {.bytes = bytes_of({args.x, args.factors, args.y})}; }
 
+KernelWork work_of(const DropoutArgs& args) { return {.bytes = bytes_of({args.x, args.y})}; }
+
 KernelWork work_of(const PatchRowsArgs& args) { return {.bytes = bytes_of({args.images, args.rows})}; }
 
 KernelWork work_of(const MergePatchesArgs& args) { return {.bytes = bytes_of({args.x, args.rows})}; }

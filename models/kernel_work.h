@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/nn/cross_entropy.h"
+#include "kernels/nn/dropout.h"
 #include "kernels/nn/layer_norm.h"
 #include "kernels/nn/linear.h"
 #include "kernels/nn/patches.h"
@@ -37,6 +38,7 @@ struct KernelWork {
 [[nodiscard]] KernelWork work_of(const LayerNormBackwardArgs& args);
 [[nodiscard]] KernelWork work_of(const AddResidualArgs& args);
 [[nodiscard]] KernelWork work_of(const ScaleRowsArgs& args);
+[[nodiscard]] KernelWork work_of(const DropoutArgs& args);
 [[nodiscard]] KernelWork work_of(const PatchRowsArgs& args);
 [[nodiscard]] KernelWork work_of(const MergePatchesArgs& args);
 [[nodiscard]] KernelWork work_of(const MergePatchesBackwardArgs& args);

@@ -63,6 +63,21 @@ INSTANTIATE_TEST_SUITE_P(
                       World{4, 2, "swinv2", {"r0 d1 linear", "r1 d1 2dh", "r2 d1 linear / r2 d2 2dh"}},
                       World{4, 1, "swinv2", {"r2 d1 linear", "r4 d2 linear", "r4 d1 2dh"}}));
 
+// In double alone: rounding, which dropout amplifies besides, must not hide a draw that differs.
+TEST(ModelOnRanks, DropsWhatOneRankDrops) {
+  ModelConfig model = model_of(micro_model("swinv2", 2));
+  const TrainingConfig training = micro_training(DType::kF64, kSteps);
+  const std::vector<double> without = train(model, training, {1, 1}).front();
+  model.moe.expert_dropout = 0.3;
+  const std::vector<double> expected = train(model, training, {1, 1}).front();
+  EXPECT_GT(std::abs(expected[0] - without[0]), 1e-4);
+  for (const char* plan : {"r0 d1 linear", "r1 d1 2dh", "r2 d1 linear / r2 d2 2dh"}) {
+    const PlanPair pair = parse_plan_pair(plan);
+    expect_equal(train(model, training, {4, 2}, [&](RankContext&) { return PlanSource{.plans = pair}; }),
+                 expected, kDoubleTolerance, plan);
+  }
+}
+
 TEST(ModelOnRanks, TrainsAsOnOneWhileAPolicyChooses) {
   const ModelConfig model = model_of(micro_model("swinv2", 2, "linear"));
   for (const DType dtype : {DType::kF64, DType::kF32}) {
