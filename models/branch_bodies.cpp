@@ -41,7 +41,7 @@ AttentionBody::AttentionBody(const ModelConfig& config, BlockPlace place, const 
   if (kind_ != AttentionKind::kCosine) return;
   const ModelParameter& scale = parameters.at(block_prefix(place) + "attn.logit_scale");
   scale_ = scale.value.reshaped({num_heads_});
-  dscale_ = scale.gradient.reshaped({num_heads_});
+  if (scale.gradient.present()) dscale_ = scale.gradient.reshaped({num_heads_});
 }
 
 void AttentionBody::forward(const ModelPass& pass, ConstTensorView x, TensorView y) {

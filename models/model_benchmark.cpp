@@ -101,8 +101,10 @@ ModelMeasurement benchmark_model(const ModelBenchmark& benchmark, const PlanSour
   measured.median_us = median_of(measured.step_us);
   measured.images_per_s = static_cast<double>(benchmark.training.batch_size) / (measured.median_us * 1e-6);
   measured.operations = model.operations_blocking();
-  for (const ModelParameter& parameter : model.model().parameters().all())
-    measured.parameter_bytes += parameter.value.bytes() + parameter.gradient.bytes();
+  for (const ModelParameter& parameter : model.model().parameters().all()) {
+    measured.parameter_bytes += parameter.value.bytes();
+    if (parameter.gradient.present()) measured.parameter_bytes += parameter.gradient.bytes();
+  }
   measured.optimizer_bytes = model.optimizer_bytes();
   measured.activation_bytes = model.model().activation_bytes();
   return measured;

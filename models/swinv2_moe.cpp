@@ -22,8 +22,8 @@ SwinV2Moe::SwinV2Moe(const ModelConfig& config, const ModelOptions& options, Ran
   make_moe_layers(context);
   std::vector<MoeLayer*> layers;
   for (PlannedLayer& layer : moe_layers_) layers.push_back(&layer.layer());
-  parameters_ =
-      std::make_unique<ModelParameters>(config_, options.dtype, context.device(), options.seed, layers);
+  parameters_ = std::make_unique<ModelParameters>(config_, options.dtype, context.device(), options.seed,
+                                                  layers, options.trains);
   embedding_ = std::make_unique<PatchEmbedding>(*parameters_);
   make_steps(context.device());
   head_ = std::make_unique<ClassifierHead>(config_, *parameters_);

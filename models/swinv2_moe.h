@@ -14,7 +14,7 @@ namespace flex {
 struct ModelOptions {
   DType dtype = DType::kF32;
   std::int64_t batch = 1;  ///< B, images of each pass on this rank; the same on all ranks
-  bool trains = true;      ///< make room for training passes
+  bool trains = true;      ///< make room for training passes and gradients
   std::uint64_t seed = 0;  ///< of initial parameters, noise and drop path
   PlanSource plans{};      ///< of the MoE layers
 };

@@ -8,9 +8,11 @@
 #include <limits>
 
 #include "kernels/host_element.h"
+#include "models/image_classifier.h"
 #include "tests/models/training_runs.h"
 #include "tests/support/compare.h"
 #include "tests/support/count_allocations.h"
+#include "tests/support/tensors.h"
 
 namespace flex::testing {
 namespace {
@@ -227,6 +229,34 @@ TEST(Trainer, InfersWithTheRoutingOfInference) {
     EXPECT_EQ(logits.shape, (Shape{8, 5}));
     EXPECT_EQ(trainer.model().moe_layers().front().layer().routing().indices.shape[1], 2);
   });
+}
+
+TEST(ImageClassifier, HoldsNoGradientsAndInfersAsATrainer) {
+  for (const char* block : {"swinv2", "swin_moe"}) {
+    const ModelConfig model = model_of(micro_model(block, 2));
+    const TrainingConfig training = micro_training(DType::kF32, 1);
+    run_ranks({2, 2}, std::chrono::seconds(60), [&](Communicator& world) {
+      RankContext context(world, Device::cpu());
+      Trainer trainer(model, training, {}, context);
+      ImageClassifier classifier(model, training, {}, context);
+      open_branches(trainer.model());
+      open_branches(classifier.model());
+      ProceduralImages images(model, DType::kF32, trainer.local_batch(), 11);
+      const ImageBatch batch = images.make(world.rank() * trainer.local_batch());
+      EXPECT_EQ(values_of(classifier.infer_blocking(batch.images)),
+                values_of(trainer.infer_blocking(batch.images)));
+      for (const ModelParameter& parameter : classifier.model().parameters().all()) {
+        EXPECT_FALSE(parameter.gradient.present()) << parameter.spec.name;
+        if (parameter.held_by_layer != nullptr) {
+          EXPECT_EQ(parameter.held_by_layer->gradient.num_elements(), 0) << parameter.spec.name;
+        }
+      }
+      Tensor whole(DType::kF32, {5});
+      const std::string bias = head_prefix(model.block) + "bias";
+      EXPECT_EQ(error_text([&] { classifier.model().parameters().store_gradient(bias, whole); }),
+                bias + ": there is no gradient: the model only infers");
+    });
+  }
 }
 
 // Rate 0.5: half of the samples are dropped, the others count twice; independent of the number of ranks.
