@@ -164,7 +164,9 @@ std::set<GlyphStroke> draw_glyph(PhiloxStream& random, std::set<GlyphStroke> com
 
 ShapePoint grid_point(std::int64_t index) {
   constexpr float kPitch = 0.65F;
-  return {.u = kPitch * static_cast<float>(index % 3 - 1), .v = kPitch * static_cast<float>(index / 3 - 1)};
+  const std::int64_t row = index / 3;
+  const std::int64_t column = index % 3;
+  return {.u = kPitch * static_cast<float>(column - 1), .v = kPitch * static_cast<float>(row - 1)};
 }
 
 void add_glyphs(std::int64_t count, std::vector<ShapeOutline>& shapes) {
