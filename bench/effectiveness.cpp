@@ -35,6 +35,8 @@ int run_program(int argc, char** argv) {
   app.add_option("--validation-images", settings.validation_images, "a multiple of the batch")
       ->check(CLI::PositiveNumber);
   app.add_option("--classes", settings.num_classes, "of images")->check(CLI::PositiveNumber);
+  app.add_option("--nuisance", settings.nuisance, "how much hides what tells the class")
+      ->check(CLI::Range(0.0, 1.0));
   app.add_option("--embed-dim", settings.embed_dim, "C of stage 0")->check(CLI::PositiveNumber);
   app.add_option("--depths", settings.depths, "blocks of the four stages, by commas")
       ->delimiter(',')

@@ -187,6 +187,7 @@ nlohmann::ordered_json to_json(const StudyResult& result) {
                                  {"loss_weight", settings.loss_weight},
                                  {"learning_rate", settings.learning_rate},
                                  {"num_classes", settings.num_classes},
+                                 {"nuisance", settings.nuisance},
                                  {"train_images", settings.train_images},
                                  {"validation_images", settings.validation_images},
                                  {"render_s", result.render_s},

@@ -253,7 +253,8 @@ StudyResult run_study_blocking(const StudySettings& settings) {
   StudyResult result{.settings = settings};
   ProceduralSetOptions images{.num_images = settings.train_images,
                               .num_classes = settings.num_classes,
-                              .image_size = kStudyImageSize};
+                              .image_size = kStudyImageSize,
+                              .nuisance = settings.nuisance};
   const RenderedImages train(ProceduralSet(images), kStudyImageSize, settings.render_threads);
   images.num_images = settings.validation_images;
   images.split = 1;

@@ -29,6 +29,7 @@ struct StudySettings {
   std::int64_t batch_size = 256;
   double learning_rate = 2e-3;
   std::int64_t num_classes = 400;
+  double nuisance = 1;  ///< of the images
   std::int64_t train_images = 400'000;
   std::int64_t validation_images = 10'240;
   int render_threads = 1;
