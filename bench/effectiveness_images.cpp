@@ -9,10 +9,30 @@
 #include "base/require.h"
 
 namespace flex::bench {
+namespace {
+
+constexpr std::int64_t kChannels = ModelConfig::kImageChannels;
+
+float staged(std::uint8_t value) {
+  constexpr float kMiddle = 127.5F;
+  constexpr float kInverseDeviation = 1 / 64.0F;
+  return (static_cast<float>(value) - kMiddle) * kInverseDeviation;
+}
+
+// A row moved by `move` to the left; what comes in is the edge.
+void stage_row(const std::uint8_t* row, std::int64_t size, std::int64_t move, float* out) {
+  const std::int64_t begin = std::max<std::int64_t>(0, -move);
+  const std::int64_t end = std::min(size, size - move);
+  std::fill(out, out + begin, staged(row[0]));
+  for (std::int64_t x = begin; x < end; ++x) out[x] = staged(row[x + move]);
+  std::fill(out + end, out + size, staged(row[size - 1]));
+}
+
+}  // namespace
 
 RenderedImages::RenderedImages(const ImageSet& set, std::int64_t size, int num_threads)
     : size_(size),
-      pixels_(static_cast<std::size_t>(set.num_images() * size * size * 3)),
+      pixels_(static_cast<std::size_t>(set.num_images() * size * size * kChannels)),
       labels_(static_cast<std::size_t>(set.num_images())) {
   std::vector<std::future<void>> parts;
   for (int i = 0; i < num_threads; ++i) {
@@ -29,30 +49,29 @@ void RenderedImages::read(const ImageSet& set, std::int64_t begin, std::int64_t 
     set.read(i, 0, image);
     require(image.height == size_ && image.width == size_, "{} is {} x {}, expected {} x {}", set.where(i),
             image.height, image.width, size_, size_);
-    std::ranges::copy(image.pixels, pixels_.begin() + i * size_ * size_ * 3);
+    const std::int64_t area = size_ * size_;
+    std::uint8_t* planes = pixels_.data() + i * area * kChannels;
+    for (std::int64_t channel = 0; channel < kChannels; ++channel) {
+      for (std::int64_t at = 0; at < area; ++at)
+        *planes++ = image.pixels[static_cast<std::size_t>(at * kChannels + channel)];
+    }
     labels_[static_cast<std::size_t>(i)] = set.label(i);
   }
 }
 
 StagedBatch::StagedBatch(std::int64_t batch, std::int64_t size, Device device)
-    : images(Tensor::staging(DType::kF32, {batch, ModelConfig::kImageChannels, size, size}, device)),
+    : images(Tensor::staging(DType::kF32, {batch, kChannels, size, size}, device)),
       labels(Tensor::staging(DType::kI32, {batch}, device)) {}
 
 void stage_image(const RenderedImages& from, std::int64_t index, std::int64_t place, int move_x, int move_y,
                  StagedBatch& batch) {
-  constexpr float kMiddle = 127.5F;
-  constexpr float kInverseDeviation = 1 / 64.0F;
   const std::int64_t size = from.size();
   const std::uint8_t* pixels = from.pixels(index);
-  float* out = batch.images.as<float>() + place * ModelConfig::kImageChannels * size * size;
-  for (std::int64_t channel = 0; channel < ModelConfig::kImageChannels; ++channel) {
-    for (std::int64_t y = 0; y < size; ++y) {
-      const std::uint8_t* row =
-          pixels + std::clamp<std::int64_t>(y + move_y, 0, size - 1) * size * 3 + channel;
-      for (std::int64_t x = 0; x < size; ++x) {
-        const std::int64_t column = std::clamp<std::int64_t>(x + move_x, 0, size - 1);
-        *out++ = (static_cast<float>(row[column * 3]) - kMiddle) * kInverseDeviation;
-      }
+  float* out = batch.images.as<float>() + place * kChannels * size * size;
+  for (std::int64_t channel = 0; channel < kChannels; ++channel) {
+    for (std::int64_t y = 0; y < size; ++y, out += size) {
+      const std::int64_t row = channel * size + std::clamp<std::int64_t>(y + move_y, 0, size - 1);
+      stage_row(pixels + row * size, size, move_x, out);
     }
   }
   batch.labels.as<std::int32_t>()[place] = from.label(index);

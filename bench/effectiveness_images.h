@@ -20,7 +20,7 @@ class RenderedImages {
   [[nodiscard]] std::int32_t label(std::int64_t index) const {
     return labels_[static_cast<std::size_t>(index)];
   }
-  /// (size, size, 3)
+  /// (3, size, size): as models take them, so that a batch is made by runs of bytes
   [[nodiscard]] const std::uint8_t* pixels(std::int64_t index) const {
     return pixels_.data() + index * size_ * size_ * 3;
   }

@@ -19,7 +19,7 @@ struct StudySettings {
   std::uint64_t first_seed = 1;
 
   std::int64_t embed_dim = 16;
-  std::vector<std::int64_t> depths = {2, 2, 4, 2};
+  std::vector<std::int64_t> depths = {1, 1, 6, 2};
   std::int64_t mlp_ratio = 4;
   std::string gate = "cosine";
   double loss_weight = 0.01;
@@ -29,7 +29,7 @@ struct StudySettings {
   std::int64_t batch_size = 256;
   double learning_rate = 2e-3;
   std::int64_t num_classes = 400;
-  double nuisance = 1;  ///< of the images
+  double nuisance = 0.5;  ///< of the images: how much hides what tells the class
   std::int64_t train_images = 400'000;
   std::int64_t validation_images = 10'240;
   int render_threads = 1;
