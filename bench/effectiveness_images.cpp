@@ -79,10 +79,9 @@ void stage_image(const RenderedImages& from, std::int64_t index, std::int64_t pl
 
 TrainingBatches::TrainingBatches(const RenderedImages& images, std::int64_t batch, std::uint64_t seed,
                                  Device device)
-    : images_(images),
-      seed_(seed),
-      order_(static_cast<std::size_t>(images.count())),
-      batches_{{batch, images.size(), device}, {batch, images.size(), device}} {
+    : images_(images), seed_(seed), order_(static_cast<std::size_t>(images.count())) {
+  constexpr int kNumBatches = 2;
+  for (int i = 0; i < kNumBatches; ++i) batches_.emplace_back(batch, images.size(), device);
   std::iota(order_.begin(), order_.end(), 0);
   made_ = std::async(std::launch::async, [this] { make(batches_[0]); });
 }
@@ -90,7 +89,7 @@ TrainingBatches::TrainingBatches(const RenderedImages& images, std::int64_t batc
 ImageBatch TrainingBatches::next() {
   made_.get();
   const StagedBatch& ready = batches_[turn_];
-  turn_ = (turn_ + 1) % std::size(batches_);
+  turn_ = (turn_ + 1) % batches_.size();
   made_ = std::async(std::launch::async, [this, &batch = batches_[turn_]] { make(batch); });
   return {ready.images, ready.labels};
 }

@@ -66,7 +66,7 @@ class TrainingBatches {
   std::int64_t step_ = 0;   // of the batch being made
   std::int64_t drawn_ = 0;  // images of all batches so far
   std::vector<std::int32_t> order_;
-  StagedBatch batches_[2];  // one in use, one being made
+  std::vector<StagedBatch> batches_;  // one in use, one being made
   std::size_t turn_ = 0;
   std::future<void> made_;  // last: waits for the batch being made before the rest goes
 };

@@ -7,7 +7,6 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <optional>
 
 #include "models/model_summary.h"
 

@@ -3,12 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <barrier>
 #include <chrono>
-#include <cmath>
 #include <exception>
 #include <mutex>
-#include <optional>
 #include <thread>
 
 #include "base/require.h"
@@ -49,8 +48,8 @@ struct StudyShared {
 
   [[nodiscard]] std::int64_t steps_that_fit() const {
     // Evaluations are passes of a third of a step's work.
-    const double passes = static_cast<double>(settings.validation_images / settings.batch_size) *
-                          (2 * std::size(kStudyCapacities));
+    const std::int64_t batches = settings.validation_images / settings.batch_size;
+    const auto passes = static_cast<double>(batches) * (2 * std::size(kStudyCapacities));
     constexpr double kReserve = 0.95;  // for steps that take longer than those that were timed
     const double left_s = 60 * settings.minutes - seconds_since(begin);
     const double fitting = kReserve * left_s / slowest_step_s - passes / 3;
@@ -67,6 +66,7 @@ struct StudyShared {
   std::int64_t steps = 0;
   double calibrate_s = 0;
   std::exception_ptr failure;
+  std::atomic<bool> failed = false;  // the others stop training
 };
 
 std::int64_t predicted_class(const ConstTensorView& logits, std::int64_t sample) {
@@ -125,7 +125,7 @@ class OneRun {
     const std::int64_t steps = trainer.training().steps;
     const std::int64_t every = std::max<std::int64_t>(1, steps / 10);
     double sum = 0;
-    for (std::int64_t step = 1; step <= steps; ++step) {
+    for (std::int64_t step = 1; step <= steps && !shared_.failed; ++step) {
       sum += trainer.step_blocking(batches.next()).cross_entropy;
       if (step % every != 0) continue;
       run_.curve.push_back({.step = step, .cross_entropy = sum / static_cast<double>(every)});
@@ -195,6 +195,7 @@ void run_one_blocking(StudyShared& shared, StudyRun& run) {
   } catch (...) {
     const std::scoped_lock lock(shared.mutex);
     if (!shared.failure) shared.failure = std::current_exception();
+    shared.failed = true;
     shared.meeting.arrive_and_drop();  // the others shall not wait for this one
   }
 }
@@ -207,45 +208,6 @@ void check(const StudySettings& settings) {
 }
 
 }  // namespace
-
-std::string name_of_model(std::int64_t experts) {
-  return experts == 0 ? "dense" : fmt::format("E = {}", experts);
-}
-
-ModelConfig study_model(const StudySettings& settings, std::int64_t experts) {
-  ModelConfig config{.name = name_of_model(experts),
-                     .block = BlockKind::kSwinV2,
-                     .image_size = kStudyImageSize,
-                     .window_size = 4,
-                     .embed_dim = settings.embed_dim,
-                     .depths = settings.depths,
-                     .num_heads = {1, 2, 4, 8},
-                     .mlp_ratio = settings.mlp_ratio,
-                     .num_classes = settings.num_classes};
-  if (experts == 0) return config;
-  const Routing routing{.top_k = 1, .capacity_factor = 1.0};
-  config.moe.blocks = default_moe_blocks(config.depths);
-  config.moe.num_experts = experts;
-  config.moe.training = routing;
-  config.moe.inference = routing;
-  config.moe.gate = settings.gate == "linear" ? GateKind::kLinear : GateKind::kCosine;
-  config.moe.projection_dim = 32;
-  config.moe.loss_weight = settings.loss_weight;
-  return config;
-}
-
-TrainingConfig study_training(const StudySettings& settings, std::int64_t steps, std::uint64_t seed) {
-  return {.dtype = settings.dtype,
-          .batch_size = settings.batch_size,
-          .steps = steps,
-          .learning_rate = settings.learning_rate,
-          .min_learning_rate = 0.01 * settings.learning_rate,
-          .warmup_steps = steps / 20,
-          .weight_decay = 0.05,
-          .clip_grad_norm = 3.0,
-          .label_smoothing = 0.1,
-          .seed = seed};
-}
 
 StudyResult run_study_blocking(const StudySettings& settings) {
   check(settings);
