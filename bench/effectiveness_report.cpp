@@ -1,6 +1,7 @@
 #include "bench/effectiveness_report.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -161,13 +162,14 @@ std::string study_markdown(const StudyResult& result) {
     evaluate_s = std::max(evaluate_s, run.evaluate_s);
   }
   std::string text = fmt::format(
-      "{} steps of {} images in {} on {}; {} classes, {} training and {} validation images; learning rate "
-      "{}, "
-      "{} gate.\n{:.0f} s in all: {:.1f} rendering, {:.0f} finding the number of steps, {:.0f} training, "
+      "{} steps of {} images in {} on {}; {} classes, {} training and {} validation images, nuisance "
+      "{}; learning rate {}.\nEmbedding {}, {} blocks, hidden {} times model dim, {} gate.\n{:.0f} s in all: "
+      "{:.1f} rendering, {:.0f} finding the number of steps, {:.0f} training, "
       "{:.0f} evaluation.\n\n",
       result.steps, settings.batch_size, name(settings.dtype), settings.device, settings.num_classes,
-      settings.train_images, settings.validation_images, settings.learning_rate, settings.gate,
-      result.total_s, result.render_s, result.calibrate_s, train_s, evaluate_s);
+      settings.train_images, settings.validation_images, settings.nuisance, settings.learning_rate,
+      settings.embed_dim, fmt::join(settings.depths, "-"), settings.mlp_ratio, settings.gate, result.total_s,
+      result.render_s, result.calibrate_s, train_s, evaluate_s);
   text += models_table(result) + "\n";
   if (!moe_models(result).empty()) text += routings_table(result) + "\n";
   return text + orderings_list(result);

@@ -136,6 +136,9 @@ TEST(EffectivenessReport, OrderingsArePairedBySeed) {
 
 TEST(EffectivenessReport, TheTextHasEveryFigureAndSaysWhatDoesNotShow) {
   const std::string text = study_markdown(worked_result());
+  EXPECT_NE(text.find("Embedding 16, 1-1-6-2 blocks, hidden 4 times model dim, cosine gate."),
+            std::string::npos)
+      << text;
   EXPECT_NE(text.find("| 50.00, 54.00 | 52.00 ± 2.83 |"), std::string::npos) << text;
   EXPECT_NE(text.find("| 60.00, 62.00 | 61.00 ± 1.41 | +9.00 |"), std::string::npos) << text;
   EXPECT_NE(text.find("| E = 2 | 0.5 | 40.00 ± 0.00 | 45.00 ± 21.21 | -5.00 |"), std::string::npos) << text;
