@@ -112,11 +112,10 @@ void print_switching(const std::vector<SwitchingCost>& costs, bool json) {
 namespace {
 
 nlohmann::ordered_json host_json(const ProfilingHostTimes& host) {
-  return {
-      {"queueing_us", host.queueing_us},           {"switching_on_us", host.switching_on_us},
-      {"switching_off_us", host.switching_off_us}, {"taking_us", host.taking_us},
-      {"iterations_late", host.iterations_late},   {"switching_on_quiet_us", host.switching_on_quiet_us},
-      {"reading_quiet_us", host.reading_quiet_us}, {"reading_always_quiet_us", host.reading_always_quiet_us}};
+  return {{"queueing_us", host.queueing_us},           {"switching_on_us", host.switching_on_us},
+          {"switching_off_us", host.switching_off_us}, {"taking_us", host.taking_us},
+          {"iterations_late", host.iterations_late},   {"switching_on_quiet_us", host.switching_on_quiet_us},
+          {"reading_quiet_us", host.reading_quiet_us}};
 }
 
 std::string host_table(const ProfilingHostTimes& host) {
@@ -130,7 +129,6 @@ std::string host_table(const ProfilingHostTimes& host) {
   add(fmt::format("to take them, {:.1f} iterations later", host.iterations_late), host.taking_us);
   add("with a quiet device: to switch them on", host.switching_on_quiet_us);
   add("to read them", host.reading_quiet_us);
-  add("to read a round of always", host.reading_always_quiet_us);
   return table.text();
 }
 

@@ -17,7 +17,9 @@ namespace flex {
 namespace {
 
 constexpr int kSampledEvery = 50;
-constexpr int kIterations = 2 * kSampledEvery;  // of a round
+constexpr int kIterations = 10 * kSampledEvery;  // of a round
+/// Before each round: all begin with a device that is as warm, whatever came before.
+constexpr int kWarmIterations = 20;
 
 double us_since(std::int64_t begin_ns) { return static_cast<double>(steady_now_ns() - begin_ns) * 1e-3; }
 
@@ -42,15 +44,17 @@ class Watched {
   /// costs outside of the streams counts.
   double round_us(Watching watching) {
     SpanRecorder* recorder = recorder_of(watching);
+    for (int i = 0; i < kWarmIterations; ++i) iterate();
     stream_.synchronize_blocking();
     const std::int64_t begin_ns = steady_now_ns();
     if (recorder == nullptr) {
       run_plain();
     } else if (watching == Watching::kCuptiSampled) {
       run_sampled(*recorder);
+    } else if (watching == Watching::kCuptiAlways) {
+      run_always(*recorder);
     } else {
-      const double read_us = run_recorded(*recorder);
-      if (watching == Watching::kCuptiAlways) reading_always_us_.push_back(read_us);
+      run_recorded(*recorder);
     }
     stream_.synchronize_blocking();
     return us_since(begin_ns) / kIterations;
@@ -85,8 +89,7 @@ class Watched {
             .taking_us = median_of(taking_us_),
             .iterations_late = median_of(iterations_late_),
             .switching_on_quiet_us = median_of(switching_on_quiet_us_),
-            .reading_quiet_us = median_of(reading_quiet_us_),
-            .reading_always_quiet_us = median_of(reading_always_us_)};
+            .reading_quiet_us = median_of(reading_quiet_us_)};
   }
 
  private:
@@ -139,14 +142,29 @@ class Watched {
     iterations_late_.push_back(static_cast<double>(iteration - recording.operations.front().iteration));
   }
 
-  /// Returns what reading took at the end, when the device is quiet.
-  double run_recorded(SpanRecorder& recorder) {
+  /// One recording after the other, each taken while a later one runs: a run that goes on for long cannot
+  /// keep all records until its end.
+  void run_always(SpanRecorder& recorder) {
+    for (int i = 0; i < kIterations; ++i) {
+      if (i % kSampledEvery == 0) recorder.start_blocking(stream_);
+      observe(recorder, i);
+      iterate();
+      if (i % kSampledEvery == kSampledEvery - 1) recorder.stop(stream_);
+      while (recorder.take_stopped()) {
+      }
+    }
+    context_.executor().set_observer(nullptr);
+    while (recorder.take_stopped_blocking()) {
+    }
+  }
+  /// All records are read at the end.
+  void run_recorded(SpanRecorder& recorder) {
     recorder.start_blocking(stream_);
     for (int i = 0; i < kIterations; ++i) {
       observe(recorder, i);
       iterate();
     }
-    return read_quiet_us(recorder);
+    static_cast<void>(read_quiet_us(recorder));
   }
   double read_quiet_us(SpanRecorder& recorder) {
     context_.executor().set_observer(nullptr);
@@ -177,7 +195,7 @@ class Watched {
   std::optional<SpanRecorder> events_;
   std::optional<SpanRecorder> cupti_;
   Figures queueing_us_, switching_on_us_, switching_off_us_, taking_us_, iterations_late_;
-  Figures switching_on_quiet_us_, reading_quiet_us_, reading_always_us_;
+  Figures switching_on_quiet_us_, reading_quiet_us_;
 };
 
 double limit_of(Watching watching) {
@@ -232,7 +250,8 @@ ProfilingCosts measure_profiling(const LayerBenchmark& benchmark, RankContext& c
   for (int round = -1; round < benchmark.repeats; ++round) {  // the first of them loads and prepares
     std::array<double, kNumWatchings> us{};
     for (int i = 0; i < kNumWatchings; ++i) {
-      const int watching = (i + std::max(round, 0)) % kNumWatchings;
+      const int place = round % 2 == 0 ? i : kNumWatchings - 1 - i;
+      const int watching = (place + std::max(round, 0) / 2) % kNumWatchings;
       us[static_cast<std::size_t>(watching)] = watched.round_us(static_cast<Watching>(watching));
     }
     for (std::size_t i = 0; round >= 0 && i < kNumWatchings; ++i) {

@@ -33,14 +33,13 @@ struct ProfilingCost {
 /// What the host's thread that queues the iterations needs for recording by CUPTI, in medians. While the
 /// device has more queued than that, it costs the device nothing.
 struct ProfilingHostTimes {
-  double queueing_us = 0;              ///< an iteration, unwatched; the rest of its time the host is ahead
-  double switching_on_us = 0;          ///< SpanRecorder::start_blocking() of a sampled iteration
-  double switching_off_us = 0;         ///< its stop()
-  double taking_us = 0;                ///< all its take_stopped(), those in vain too
-  double iterations_late = 0;          ///< from its stop() until it was taken
-  double switching_on_quiet_us = 0;    ///< of one iteration with a device that has nothing to do
-  double reading_quiet_us = 0;         ///< and to fetch and join its records then
-  double reading_always_quiet_us = 0;  ///< of a whole round that was recorded always, at its end
+  double queueing_us = 0;            ///< an iteration, unwatched; the rest of its time the host is ahead
+  double switching_on_us = 0;        ///< SpanRecorder::start_blocking() of a sampled iteration
+  double switching_off_us = 0;       ///< its stop()
+  double taking_us = 0;              ///< all its take_stopped(), those in vain too
+  double iterations_late = 0;        ///< from its stop() until it was taken
+  double switching_on_quiet_us = 0;  ///< of one iteration with a device that has nothing to do
+  double reading_quiet_us = 0;       ///< and to fetch and join its records then
 };
 
 struct ProfilingCosts {
@@ -51,12 +50,13 @@ struct ProfilingCosts {
   ProfilingHostTimes host;
 };
 
-/// Times `benchmark`'s first plan in all ways of watching in turn, round after round and each time another
-/// first, so that drift of the machine is not taken for a cost. Iterations are queued without waiting in
-/// between, in all of them alike. A round begins with a quiet device, but its sampled iterations lie where
-/// the host is ahead, as in a long run; they are taken when they are there, at the latest at the round's end.
-/// With CUPTI always, records are on for a whole round and read at its end. On one rank, without graphs.
-/// Blocking.
+/// Times `benchmark`'s first plan in all ways of watching in turn, round after round, each time another first
+/// and every other time backwards, so that drift of the machine is not taken for a cost. Iterations are
+/// queued without waiting in between, in all of them alike. A round begins with a quiet device, but its
+/// sampled iterations lie where the host is ahead, as in a long run; they are taken when they are there, at
+/// the latest at the round's end. With CUPTI always, one recording of 50 iterations follows the other, and is
+/// taken while the next one runs; the events of a round are read at its end. Before a round come iterations
+/// that nobody times, so that the device is as warm in all of them. On one rank, without graphs. Blocking.
 /// @throws InputError for more than one rank, or a CPU.
 [[nodiscard]] ProfilingCosts measure_profiling(const LayerBenchmark& benchmark, RankContext& context,
                                                const std::function<void(int, int)>& progress = {});
