@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tests/docs/run_page.sh PAGE quick|long|gpu SCRATCH BUILD
 #
-# Runs the commands of a page of the documentation, a path within this tree, as its reader would: in the root of the tree,
+# Runs the commands of a page of the documentation, a path from the root of this tree, as its reader would: in the root of the tree,
 # with the program of the build folder BUILD in the path, and an empty tuning cache. SCRATCH is made anew and has links to
 # the tree's files; what commands write stays there. `quick` leaves out blocks marked `long`, `long` runs both, `gpu` those
 # marked `gpu` alone; without FLEX_REQUIRE_CUDA=1 that is skipped (status 77). Marks: docs/contributing.md.
@@ -27,7 +27,7 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_
 cat >"$scratch/prologue" <<'PROLOGUE'
 unset BASH_ENV
 set -eE -o pipefail
-trap 'printf "%s:%s: failed with %s: %s\n" "$FLEX_PAGE" "$LINENO" "$?" "$BASH_COMMAND" >&2' ERR
+trap 'printf "%s:%s: failed with %s: %s\n" "$FLEX_PAGE" "$LINENO" "$?" "$(sed -n "${LINENO}p" "$0")" >&2' ERR
 PROLOGUE
 
 num_run=0
@@ -83,7 +83,7 @@ reason() { # reason KIND MARK
   esac
 }
 
-index=$(awk -v out="$scratch/blocks" -f "$here/extract_blocks.awk" "$source/$page")
+index=$(cd "$source" && awk -v out="$scratch/blocks" -f "$here/extract_blocks.awk" "$page")
 ran_last=no
 while read -r line kind mark; do
   why=$(reason "$kind" "$mark")
