@@ -13,9 +13,9 @@ nccl=AUTO
 case ${2:-all} in  # what the mode runs, and no more
   nccl)
     nccl=ON
-    targets=(flex_nccl_communicator_test flex_nccl_layer_test flex_nccl_job flexmoe)
+    targets=(flex_nccl_communicator_test flex_nccl_layer_test flex_nccl_model_test flex_nccl_job flexmoe)
     ;;
-  model) targets=(flexmoe flex_kernels_nn_test) ;;
+  model) targets=(flexmoe flex_kernels_nn_test flex_cuda_model_test) ;;
   profile) targets=(flexmoe flex_cupti_gpu_test) ;;
   bench | online) targets=(flexmoe) ;;
   *) targets=(all) ;;
@@ -51,20 +51,23 @@ run_tests() {
 }
 run_model() {
   check layers 120 $test/kernels/flex_kernels_nn_test
+  check model_on_ranks 120 $test/models/flex_cuda_model_test
   check memcheck_layers 240 compute-sanitizer --tool memcheck $test/kernels/flex_kernels_nn_test --gtest_filter='*cuda*'
   check racecheck_layers 240 compute-sanitizer --tool racecheck $test/kernels/flex_kernels_nn_test \
     --gtest_filter='*cuda*HandWorked*:*HandWorked*cuda*:*Norm*cuda*:*Window*cuda_bf16*:*Optimizer*cuda*-*Linear*'
-  local file pass
+  local file pass config
   for file in tests/golden/swin*.safetensors; do
     check "$(basename "$file" .safetensors)" 60 $flexmoe verify --device cuda:0 "$file"
   done
   check memcheck_model 240 compute-sanitizer --tool memcheck $flexmoe verify --device cuda:0 tests/golden/swinv2_moe_micro.safetensors
-  for pass in inference training; do
-    timeout 60 $flexmoe bench --model models/configs/swin_moe_base_e32.json --device cuda:0 --ranks 1 --dtype bf16 --batch 128 --pass $pass --json \
-      >"$out/model_$pass.json" || echo "model $pass: exit $?"
-    grep images_per_s "$out/model_$pass.json"
+  for config in swin_moe_base_e32 swin_moe_base_e8 swin_base; do
+    for pass in inference training; do
+      timeout 90 $flexmoe bench --model models/configs/$config.json --device cuda:0 --ranks 1 --dtype bf16 --batch 128 --pass $pass --json \
+        >"$out/${config}_$pass.json" || echo "$config $pass: exit $?"
+      echo "$config $pass $(grep -E '"(images_per_s|share_of_matrix|peak_device_memory_bytes)"' "$out/${config}_$pass.json" | tr -d '\n')"
+    done
   done
-  timeout 240 bench/model_dtypes.sh $flexmoe models/configs/swinv2_moe_tiny_e8.json "$out"
+  timeout 120 bench/model_dtypes.sh $flexmoe models/configs/swinv2_moe_tiny_e8.json "$out" || echo "model_dtypes: exit $?"
 }
 flexmoe=$build/cli/flexmoe
 suite() {  # SUITE NAME OPTIONS...: JSON in SUITE_NAME.json
@@ -132,6 +135,9 @@ run_nccl() {
   if [[ nccl_failures =~ $nccl_only ]]; then
     timeout 110 tests/runtime/nccl_failures.sh $test/runtime/flex_nccl_job "$out/nccl_failures"
   fi
+  PORT=21700 nccl_job nccl_model_2 90 2 $test/models/flex_nccl_model_test --gtest_filter='*/2_ranks*' &
+  PORT=21800 nccl_job nccl_model_4 120 4 $test/models/flex_nccl_model_test --gtest_filter='*/4_ranks*' &
+  wait
   PORT=21500 nccl_job nccl_layer_8 90 8 $test/runtime/flex_nccl_layer_test --gtest_filter='*/2:*/8'
   PORT=21600 nccl_job nccl_communicator_8 60 8 $test/runtime/flex_nccl_communicator_test --gtest_filter='*/3:*Stress*/2'
 }

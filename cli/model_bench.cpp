@@ -17,7 +17,11 @@ struct Result {
   std::string ranks_text;
   ModelMeasurement measured;
   std::optional<std::int64_t> device_memory_bytes;
+  std::optional<DeviceCeilings> ceilings;  ///< of the CUDA device of a single rank
+  double matrix_share = 0;                 ///< with ceilings
 };
+
+constexpr std::size_t kShownOperations = 10;
 
 double share_of(const OperationShare& operation, const ModelMeasurement& measured) {
   double total_us = 0;
@@ -39,13 +43,57 @@ void print_json(const ModelFile& file, const ModelBenchOptions& options, const R
                                  {"optimizer_bytes", m.optimizer_bytes},
                                  {"activation_bytes", m.activation_bytes}};
   if (result.device_memory_bytes) json["peak_device_memory_bytes"] = *result.device_memory_bytes;
+  if (result.ceilings) {
+    json["copy_GBps"] = result.ceilings->copy_GBps;
+    json["matrix_TFLOPs"] = result.ceilings->matrix_TFLOPs;
+    json["share_of_matrix"] = result.matrix_share;
+  }
   for (const OperationShare& operation : m.operations) {
-    json["operations"].push_back({{"name", operation.name},
+    const KernelWork work = operation.total_work();
+    nlohmann::ordered_json row = {{"name", operation.name},
                                   {"count", operation.count},
                                   {"total_us", operation.total_us},
-                                  {"share", share_of(operation, m)}});
+                                  {"share", share_of(operation, m)},
+                                  {"multiply_accumulates", work.multiply_accumulates},
+                                  {"bytes", work.bytes}};
+    if (result.ceilings) row["floor_us"] = floor_us(operation, *result.ceilings);
+    json["operations"].push_back(std::move(row));
   }
   fmt::print("{}\n", json.dump(2));
+}
+
+/// The largest costs, and the others as one.
+std::string operations_text(const Result& result) {
+  std::vector<Column> columns = {{"operation", Align::kLeft}, {"count"}, {"time"}, {"share"}};
+  if (result.ceilings) columns.insert(columns.end(), {{"floor"}, {"of floor"}});
+  Table table(columns);
+  const auto add = [&](const OperationShare& operation) {
+    std::vector<std::string> row = {operation.name, fmt::format("{}", operation.count),
+                                    format_us(operation.total_us),
+                                    fmt::format("{:.1f}%", 100 * share_of(operation, result.measured))};
+    if (result.ceilings) {
+      const double floor = floor_us(operation, *result.ceilings);
+      row.push_back(format_us(floor));
+      row.push_back(fmt::format("{:.2f}", operation.total_us / floor));
+    }
+    table.add(row);
+  };
+  OperationShare others;
+  int num_others = 0;
+  for (std::size_t i = 0; i < result.measured.operations.size(); ++i) {
+    const OperationShare& operation = result.measured.operations[i];
+    if (i < kShownOperations) {
+      add(operation);
+      continue;
+    }
+    ++num_others;
+    others.count += operation.count;
+    others.total_us += operation.total_us;
+    others.work.insert(others.work.end(), operation.work.begin(), operation.work.end());
+  }
+  others.name = fmt::format("({} others)", num_others);
+  if (num_others > 0) add(others);
+  return table.text();
 }
 
 void print_table(const ModelFile& file, const ModelBenchOptions& options, const Result& result) {
@@ -61,12 +109,12 @@ void print_table(const ModelFile& file, const ModelBenchOptions& options, const 
   if (result.device_memory_bytes)
     fmt::print("peak device memory of this program: {}\n\n",
                format_bytes(static_cast<double>(*result.device_memory_bytes)));
-  Table table({{"operation", Align::kLeft}, {"count"}, {"time"}, {"share"}});
-  for (const OperationShare& operation : m.operations) {
-    table.add({operation.name, fmt::format("{}", operation.count), format_us(operation.total_us),
-               fmt::format("{:.1f}%", 100 * share_of(operation, m))});
+  if (result.ceilings) {
+    fmt::print(
+        "{:.1f}% of the matrix ceiling; measured here: product {:.0f} TFLOP/s (8192^3), copy {:.0f} GB/s\n\n",
+        100 * result.matrix_share, result.ceilings->matrix_TFLOPs, result.ceilings->copy_GBps);
   }
-  fmt::print("{}", table.text());
+  fmt::print("{}", operations_text(result));
 }
 
 }  // namespace
@@ -95,6 +143,11 @@ void run_model_bench(const ModelBenchOptions& options, const RankOptions& machin
     }
     if (world.rank() != 0) return;
     if (memory) result.device_memory_bytes = memory->bytes();
+    if (world.size() == 1 && context.device().is_cuda()) {
+      Stream stream(context.device());
+      result.ceilings = measure_ceilings(file.training.dtype, *context.gemm(), stream);
+      result.matrix_share = matrix_share(benchmark, result.measured.images_per_s, *result.ceilings);
+    }
     json ? print_json(file, options, result) : print_table(file, options, result);
   });
 }

@@ -87,6 +87,7 @@ struct ModelPass {
   GemmAlgorithms* gemm = nullptr;
   DType dtype = DType::kF32;
   bool training = false;            ///< keep what the backward pass needs
+  int rank = 0;                     ///< of R rows, this rank's are the rank'th R of the global batch
   std::uint64_t iteration = 0;      ///< of what is drawn at random
   double loss_gradient = 0;         ///< backward: by each auxiliary loss
   OperationClock* clock = nullptr;  ///< times what is queued; null: nobody does
@@ -94,7 +95,10 @@ struct ModelPass {
   /// Queues one kernel, unless the pass is only planned.
   template <class Args>
   void launch(std::string_view name, void (*kernel)(const Args&, Stream&), const Args& args) const {
-    queue(name, [&] { kernel(args, stream); });
+    queue(name, [&] {
+      if (clock != nullptr) clock->add(work_of(args));
+      kernel(args, stream);
+    });
   }
   /// Does what queues work, unless the pass is only planned.
   template <class Work>

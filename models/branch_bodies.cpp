@@ -1,5 +1,6 @@
 #include "models/branch_bodies.h"
 
+#include "kernels/nn/dropout.h"
 #include "kernels/nn/position_bias.h"
 #include "kernels/nn/residual.h"
 
@@ -12,6 +13,11 @@ LinearLayer qkv_layer(BlockKind kind, const ModelParameters& parameters, const s
   layer.bias = parameters.joined_values(prefix + "q_bias", prefix + "v_bias");
   layer.dbias = parameters.joined_gradients(prefix + "q_bias", prefix + "v_bias");
   return layer;
+}
+
+void add_work(const ModelPass& pass, const Schedule& schedule) {
+  if (pass.clock == nullptr) return;
+  for (const Operation& operation : schedule.operations) pass.clock->add(work_of(operation));
 }
 
 std::size_t stage_of(BlockPlace place) { return static_cast<std::size_t>(place.stage); }
@@ -35,7 +41,7 @@ AttentionBody::AttentionBody(const ModelConfig& config, BlockPlace place, const 
   if (kind_ != AttentionKind::kCosine) return;
   const ModelParameter& scale = parameters.at(block_prefix(place) + "attn.logit_scale");
   scale_ = scale.value.reshaped({num_heads_});
-  dscale_ = scale.gradient.reshaped({num_heads_});
+  if (scale.gradient.present()) dscale_ = scale.gradient.reshaped({num_heads_});
 }
 
 void AttentionBody::forward(const ModelPass& pass, ConstTensorView x, TensorView y) {
@@ -152,13 +158,38 @@ void MoeBody::forward(const ModelPass& pass, ConstTensorView x, TensorView y) {
                          .add_noise = pass.training && moe_.add_noise,
                          .iteration = pass.iteration,
                          .equal_tokens = true};
-  pass.queue("moe_layer", [&] { static_cast<void>(layer_.forward(x, y, call, pass.stream)); });
+  pass.queue("moe_layer", [&] {
+    static_cast<void>(layer_.forward(x, y, call, pass.stream));
+    add_work(pass, layer_.layer().route_schedule());
+    add_work(pass, layer_.layer().forward_schedule());
+  });
+  if (pass.training && moe_.expert_dropout > 0) drop(pass, y, y);
+}
+
+void MoeBody::drop(const ModelPass& pass, ConstTensorView x, TensorView y) {
+  const MoeConfig& config = layer_.layer().config();
+  pass.launch("dropout", dropout,
+              {.x = x,
+               .y = y,
+               .rate = moe_.expert_dropout,
+               .seed = config.seed,
+               .iteration = pass.iteration,
+               .layer = config.layer,
+               .first_row = pass.rank * x.size(0)});
 }
 
 void MoeBody::backward(const ModelPass& pass, ConstTensorView dy, TensorView dx, bool accumulate_dx) {
   const ActivationScope scope(pass.stack);
   const TensorView own = accumulate_dx ? pass.take(dx.shape) : dx;
-  pass.queue("moe_layer_backward", [&] { layer_.backward(dy, own, pass.loss_gradient, pass.stream); });
+  if (moe_.expert_dropout > 0) {
+    const TensorView dropped = pass.take(dy.shape);
+    drop(pass, dy, dropped);
+    dy = dropped;
+  }
+  pass.queue("moe_layer_backward", [&] {
+    layer_.backward(dy, own, pass.loss_gradient, pass.stream);
+    add_work(pass, layer_.layer().backward_schedule());
+  });
   if (accumulate_dx) pass.launch("add_residual", add_residual, {.residual = dx, .x = own, .y = dx});
 }
 

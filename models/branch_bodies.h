@@ -46,7 +46,7 @@ class MlpBody final : public BranchBody {
   TensorView hidden_, activated_;  // hidden_ absent with relu
 };
 
-/// A MoE layer in the place of an MLP.
+/// A MoE layer in the place of an MLP, in training with dropout of its output.
 class MoeBody final : public BranchBody {
  public:
   /// `layer` must outlive it.
@@ -56,6 +56,9 @@ class MoeBody final : public BranchBody {
   [[nodiscard]] bool runs_once() const override { return true; }
 
  private:
+  /// y = dropout of x, the same in both passes. May be in place.
+  void drop(const ModelPass& pass, ConstTensorView x, TensorView y);
+
   const ModelMoe& moe_;
   PlannedLayer& layer_;
 };

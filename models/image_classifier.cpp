@@ -20,10 +20,7 @@ ImageClassifier::ImageClassifier(const ModelConfig& model, const TrainingConfig&
 }
 
 ConstTensorView ImageClassifier::infer_blocking(ConstTensorView images) {
-  copy(images_, images, stream_);
-  copy(host_logits_, model_.forward(images_, false, 0, stream_), stream_);
-  stream_.synchronize_blocking();
-  return host_logits_;
+  return flex::infer_blocking(model_, images, images_, host_logits_, stream_);
 }
 
 }  // namespace flex

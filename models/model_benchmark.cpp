@@ -6,6 +6,7 @@
 
 #include "base/require.h"
 #include "models/image_classifier.h"
+#include "models/model_summary.h"
 #include "models/procedural_images.h"
 #include "models/trainer.h"
 #include "profiler/mark_source.h"
@@ -100,11 +101,23 @@ ModelMeasurement benchmark_model(const ModelBenchmark& benchmark, const PlanSour
   measured.median_us = median_of(measured.step_us);
   measured.images_per_s = static_cast<double>(benchmark.training.batch_size) / (measured.median_us * 1e-6);
   measured.operations = model.operations_blocking();
-  for (const ModelParameter& parameter : model.model().parameters().all())
-    measured.parameter_bytes += parameter.value.bytes() + parameter.gradient.bytes();
+  for (const ModelParameter& parameter : model.model().parameters().all()) {
+    measured.parameter_bytes += parameter.value.bytes();
+    if (parameter.gradient.present()) measured.parameter_bytes += parameter.gradient.bytes();
+  }
   measured.optimizer_bytes = model.optimizer_bytes();
   measured.activation_bytes = model.model().activation_bytes();
   return measured;
+}
+
+double matrix_share(const ModelBenchmark& benchmark, double images_per_s, const DeviceCeilings& ceilings) {
+  constexpr double kFlopsPerMac = 2;
+  constexpr double kPassesOfTraining = 3;  // forward, gradients of activations, gradients of weights
+  const ModelMoe& moe = benchmark.model.moe;
+  const double macs =
+      summarize(benchmark.model, benchmark.trains ? moe.training : moe.inference).multiply_accumulates();
+  return kFlopsPerMac * macs * (benchmark.trains ? kPassesOfTraining : 1) * images_per_s /
+         (ceilings.matrix_TFLOPs * 1e12);
 }
 
 std::vector<TraceLayer> trace_layers_of(const ModelConfig& model, const TrainingConfig& training, bool trains,

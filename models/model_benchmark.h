@@ -29,6 +29,11 @@ struct ModelMeasurement {
   std::vector<OperationShare> operations;  ///< of one more step
 };
 
+/// Share of the device's matrix products in a step of one rank: two floating-point operations for each of the
+/// multiply-accumulates that `model show` counts, three times those of a forward pass in training.
+[[nodiscard]] double matrix_share(const ModelBenchmark& benchmark, double images_per_s,
+                                  const DeviceCeilings& ceilings);
+
 /// Times steps with the copies of images and labels to the device. Collective. `progress` gets (done, total)
 /// on rank 0. @throws InputError for a benchmark that cannot be.
 [[nodiscard]] ModelMeasurement benchmark_model(const ModelBenchmark& benchmark, const PlanSource& plans,

@@ -50,6 +50,8 @@ void check_moe(const ModelConfig& config) {
   require(moe.num_experts >= 1, "moe.num_experts: is {}; it must be at least 1", moe.num_experts);
   check_routing(moe.training, moe.num_experts, "");
   check_routing(moe.inference, moe.num_experts, "inference_");
+  require(moe.expert_dropout >= 0 && moe.expert_dropout < 1,
+          "moe.expert_dropout: is {}; it must be at least 0 and below 1", moe.expert_dropout);
   require(moe.loss_weight >= 0, "moe.loss_weight: is {}; it must be at least 0", moe.loss_weight);
   try {
     validate(moe_layer_config(config, moe.blocks.front(), DType::kF32, 0, 0), 1);

@@ -48,6 +48,10 @@ struct ModelMoe {
   double gate_noise = 0.0;
   bool add_noise = true;  ///< draw it in training; without, gate_noise only enters the auxiliary loss
   bool normalize_gate = false;
+  /// Share of the elements of what experts give their tokens that training drops: of the layer's output (T,
+  /// C), after the experts of a token were added up. Not of the experts' hidden rows, as in the released
+  /// model: those lie on other ranks than their tokens, in places that the plan decides.
+  double expert_dropout = 0.0;
   bool batch_prioritized_routing = true;
   GateLossKind gate_loss = GateLossKind::kGshard;
   double z_loss_weight = 0.0;

@@ -79,6 +79,7 @@ ModelMoe read_moe(JsonObject json, const std::vector<std::int64_t>& depths) {
   read_into(moe.gate_noise, json, "gate_noise", kNotNegative);
   read_into(moe.add_noise, json, "add_noise");
   read_into(moe.normalize_gate, json, "normalize_gate");
+  read_into(moe.expert_dropout, json, "expert_dropout", JsonRange::between(0, 1));
   read_into(moe.batch_prioritized_routing, json, "batch_prioritized_routing");
   moe.gate_loss = read_gate_loss(json);
   read_into(moe.z_loss_weight, json, "z_loss_weight", kNotNegative);

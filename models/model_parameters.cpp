@@ -23,6 +23,7 @@ TensorView part_of(Tensor& buffer, std::int64_t offset, const Shape& shape) {
 }
 
 TensorView joined(const TensorView& first, const TensorView& last) {
+  if (!first.present()) return {};
   const auto bytes =
       static_cast<const char*>(last.data) - static_cast<const char*>(first.data) + last.bytes();
   return {first.data, first.dtype, {bytes / size_bytes(first.dtype)}, first.device};
@@ -40,7 +41,7 @@ void require_fits(const ModelParameter& parameter, const ConstTensorView& whole)
 }  // namespace
 
 ModelParameters::ModelParameters(const ModelConfig& config, DType dtype, Device device, std::uint64_t seed,
-                                 const std::vector<MoeLayer*>& layers) {
+                                 const std::vector<MoeLayer*>& layers, bool trains) {
   for (ParameterSpec& spec : parameter_list(config)) {
     Parameter* held = nullptr;
     if (spec.place) {
@@ -51,11 +52,11 @@ ModelParameters::ModelParameters(const ModelConfig& config, DType dtype, Device 
     index_.emplace(spec.name, parameters_.size());
     parameters_.push_back({.spec = std::move(spec), .held_by_layer = held});
   }
-  lay_out(dtype, device);
+  lay_out(dtype, device, trains);
   initialize(seed);
 }
 
-void ModelParameters::lay_out(DType dtype, Device device) {
+void ModelParameters::lay_out(DType dtype, Device device, bool trains) {
   std::vector<std::int64_t> offsets(parameters_.size());
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const ParameterSpec& spec = parameters_[i].spec;
@@ -69,18 +70,18 @@ void ModelParameters::lay_out(DType dtype, Device device) {
   for (Buffers* buffers : {&narrow_, &wide_}) {
     const DType own = buffers == &wide_ ? gate_dtype(dtype) : dtype;
     buffers->values = Tensor::zeros(own, {buffers->size}, device);
-    buffers->gradients = Tensor::zeros(own, {buffers->size}, device);
+    if (trains) buffers->gradients = Tensor::zeros(own, {buffers->size}, device);
   }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     ModelParameter& parameter = parameters_[i];
     if (Parameter* held = parameter.held_by_layer) {
       parameter.value = held->value;
-      parameter.gradient = held->gradient;
+      if (trains) parameter.gradient = held->gradient;
       continue;
     }
     Buffers& buffers = buffers_of(parameter.spec);
     parameter.value = part_of(buffers.values, offsets[i], parameter.spec.shape);
-    parameter.gradient = part_of(buffers.gradients, offsets[i], parameter.spec.shape);
+    if (trains) parameter.gradient = part_of(buffers.gradients, offsets[i], parameter.spec.shape);
   }
 }
 
@@ -140,6 +141,8 @@ void ModelParameters::store_gradient(std::string_view name, TensorView whole) co
 
 void ModelParameters::store(const ModelParameter& parameter, bool gradient, TensorView whole) const {
   require_fits(parameter, whole);
+  require(!gradient || parameter.gradient.present(), "{}: there is no gradient: the model only infers",
+          parameter.spec.name);
   if (const Parameter* held = parameter.held_by_layer)
     return store_shard(*held, gradient ? held->gradient : held->value, whole);
   copy_blocking(whole, gradient ? parameter.gradient : parameter.value);

@@ -16,7 +16,7 @@ namespace flex {
 struct ModelParameter {
   ParameterSpec spec;
   TensorView value;     ///< what layers read: in the model's type, or gate_dtype of it if spec.is_wide
-  TensorView gradient;  ///< of the same type and shape
+  TensorView gradient;  ///< of the same type and shape; absent in a model that only infers
   Parameter* held_by_layer = nullptr;  ///< a MoE layer's; null: held here
 };
 
@@ -25,9 +25,10 @@ struct ModelParameter {
 class ModelParameters {
  public:
   /// `layers`, of the MoE blocks in their order, must outlive it. Initial values depend on `seed` and a
-  /// parameter's place in the list alone.
+  /// parameter's place in the list alone. Without `trains` there are no gradients, the layers' neither:
+  /// theirs are given back.
   ModelParameters(const ModelConfig& config, DType dtype, Device device, std::uint64_t seed,
-                  const std::vector<MoeLayer*>& layers);
+                  const std::vector<MoeLayer*>& layers, bool trains);
 
   [[nodiscard]] std::vector<ModelParameter>& all() { return parameters_; }
   [[nodiscard]] const std::vector<ModelParameter>& all() const { return parameters_; }
@@ -46,6 +47,7 @@ class ModelParameters {
   /// Copies this rank's value (or gradient) into its place in `whole`, of host memory; other places are left
   /// alone. Blocking.
   void store_value(std::string_view name, TensorView whole) const;
+  /// @throws InputError if there is none.
   void store_gradient(std::string_view name, TensorView whole) const;
 
  private:
@@ -54,7 +56,7 @@ class ModelParameters {
     Tensor gradients;
     std::int64_t size = 0;
   };
-  void lay_out(DType dtype, Device device);
+  void lay_out(DType dtype, Device device, bool trains);
   void initialize(std::uint64_t seed);
   [[nodiscard]] Buffers& buffers_of(const ParameterSpec& spec) { return spec.is_wide ? wide_ : narrow_; }
   void store(const ModelParameter& parameter, bool gradient, TensorView whole) const;

@@ -5,8 +5,24 @@
 
 namespace flex {
 
+KernelWork OperationShare::total_work() const {
+  KernelWork total;
+  for (const KernelWork& part : work) {
+    total.multiply_accumulates += part.multiply_accumulates;
+    total.bytes += part.bytes;
+  }
+  return total;
+}
+
+double floor_us(const OperationShare& share, const DeviceCeilings& ceilings) {
+  double sum_us = 0;
+  for (const KernelWork& part : share.work) sum_us += floor_us(part, ceilings);
+  return sum_us;
+}
+
 void OperationClock::start_blocking(Stream& stream) {
   names_.clear();
+  work_.clear();
   marks_->start_blocking(stream);
 }
 
@@ -24,6 +40,8 @@ std::vector<OperationShare> OperationClock::shares() {
     ++share->count;
     share->total_us += static_cast<double>(times_ns[2 * i + 1] - times_ns[2 * i]) * 1e-3;
   }
+  for (const Part& part : work_)
+    std::ranges::find(shares, names_[part.operation], &OperationShare::name)->work.push_back(part.work);
   std::ranges::sort(shares, std::greater<>{}, &OperationShare::total_us);
   return shares;
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/nn/trained_tensors.h"
+#include "models/kernel_work.h"
 #include "models/model_parameters.h"
 #include "models/training_config.h"
 #include "runtime/rank_context.h"
@@ -31,6 +32,8 @@ class Optimizer {
   [[nodiscard]] std::int64_t num_steps_blocking();
   /// This rank's moving average of a parameter, in the optimizer's type. @throws InputError if none is kept.
   [[nodiscard]] ConstTensorView average(std::string_view name) const;
+  /// The least that a step can do on this rank, reductions left out.
+  [[nodiscard]] KernelWork work() const { return optimizer_work(*tensors_); }
   /// Bytes of moments, averages and fp32 copies.
   [[nodiscard]] std::int64_t state_bytes() const;
 

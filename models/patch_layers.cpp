@@ -8,9 +8,9 @@ namespace {
 
 constexpr std::int64_t kLastStage = ModelConfig::kNumStages - 1;
 
-// A convolution's weight (N, channels, rows, columns) as that of a linear layer.
+// A convolution's weight (N, channels, rows, columns), or its gradient, as that of a linear layer.
 TensorView as_matrix(const TensorView& weight) {
-  return weight.reshaped({weight.size(0), weight.shape.inner()});
+  return weight.present() ? weight.reshaped({weight.size(0), weight.shape.inner()}) : TensorView{};
 }
 
 }  // namespace

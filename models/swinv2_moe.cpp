@@ -12,6 +12,7 @@ namespace flex {
 SwinV2Moe::SwinV2Moe(const ModelConfig& config, const ModelOptions& options, RankContext& context)
     : config_((validate(config), config)),
       options_(options),
+      rank_(context.rank()),
       gemm_(context.gemm()),
       stack_(context.device()),
       drop_path_(config, options.dtype, context.device(), options.batch, context.rank() * options.batch,
@@ -21,8 +22,8 @@ SwinV2Moe::SwinV2Moe(const ModelConfig& config, const ModelOptions& options, Ran
   make_moe_layers(context);
   std::vector<MoeLayer*> layers;
   for (PlannedLayer& layer : moe_layers_) layers.push_back(&layer.layer());
-  parameters_ =
-      std::make_unique<ModelParameters>(config_, options.dtype, context.device(), options.seed, layers);
+  parameters_ = std::make_unique<ModelParameters>(config_, options.dtype, context.device(), options.seed,
+                                                  layers, options.trains);
   embedding_ = std::make_unique<PatchEmbedding>(*parameters_);
   make_steps(context.device());
   head_ = std::make_unique<ClassifierHead>(config_, *parameters_);
@@ -90,6 +91,7 @@ ModelPass SwinV2Moe::pass_of(bool training, std::uint64_t iteration, Stream& str
           .gemm = gemm_,
           .dtype = options_.dtype,
           .training = training,
+          .rank = rank_,
           .iteration = iteration,
           .clock = clock_};
 }
@@ -197,6 +199,14 @@ double SwinV2Moe::auxiliary_loss_blocking() {
     sum += host_element(host_loss_, 0);
   }
   return sum;
+}
+
+ConstTensorView infer_blocking(SwinV2Moe& model, ConstTensorView images, TensorView device_images,
+                               TensorView host_logits, Stream& stream) {
+  copy(device_images, images, stream);
+  copy(host_logits, model.forward(device_images, false, 0, stream), stream);
+  stream.synchronize_blocking();
+  return host_logits;
 }
 
 std::int64_t SwinV2Moe::activation_bytes() const {

@@ -14,7 +14,7 @@ namespace flex {
 struct ModelOptions {
   DType dtype = DType::kF32;
   std::int64_t batch = 1;  ///< B, images of each pass on this rank; the same on all ranks
-  bool trains = true;      ///< make room for training passes
+  bool trains = true;      ///< make room for training passes and gradients
   std::uint64_t seed = 0;  ///< of initial parameters, noise and drop path
   PlanSource plans{};      ///< of the MoE layers
 };
@@ -79,6 +79,7 @@ class SwinV2Moe {
 
   ModelConfig config_;
   ModelOptions options_;
+  int rank_;
   GemmAlgorithms* gemm_;
   OperationClock* clock_ = nullptr;
   ActivationStack stack_;
@@ -94,5 +95,12 @@ class SwinV2Moe {
   bool kept_ = false;
   std::uint64_t iteration_ = 0;
 };
+
+/// One pass without training, from images (B, 3, S, S) to logits (B, classes), both in host memory:
+/// `device_images` and `host_logits`, which is returned, are the caller's buffers, so that nothing is
+/// allocated.
+[[nodiscard]] ConstTensorView infer_blocking(SwinV2Moe& model, ConstTensorView images,
+                                             TensorView device_images, TensorView host_logits,
+                                             Stream& stream);
 
 }  // namespace flex

@@ -36,11 +36,19 @@ void Trainer::check(const ImageBatch& batch) const {
   require(batch.images.shape == images_.shape() && batch.images.dtype == images_.dtype(),
           "Trainer: images are {} {}, expected {} {}", name(batch.images.dtype),
           to_string(batch.images.shape), name(images_.dtype()), to_string(images_.shape()));
-  require(batch.labels.shape == labels_.shape() && batch.labels.dtype == DType::kI32,
-          "Trainer: labels are {} {}, expected i32 {}", name(batch.labels.dtype),
-          to_string(batch.labels.shape), to_string(labels_.shape()));
+  if (!batch.targets.present()) return check_labels(batch.labels);
+  const Shape& expected = dlogits_.shape();
+  require(batch.targets.shape == expected && batch.targets.dtype == images_.dtype(),
+          "Trainer: targets are {} {}, expected {} {}", name(batch.targets.dtype),
+          to_string(batch.targets.shape), name(images_.dtype()), to_string(expected));
+}
+
+void Trainer::check_labels(ConstTensorView labels) const {
+  require(labels.shape == labels_.shape() && labels.dtype == DType::kI32,
+          "Trainer: labels are {} {}, expected i32 {}", name(labels.dtype), to_string(labels.shape),
+          to_string(labels_.shape()));
   for (std::int64_t i = 0; i < labels_.num_elements(); ++i) {
-    const std::int32_t label = batch.labels.as<std::int32_t>()[i];
+    const std::int32_t label = labels.as<std::int32_t>()[i];
     require(label >= 0 && label < model_.config().num_classes,
             "Trainer: sample {} has label {}; classes are 0 to {}", i, label,
             model_.config().num_classes - 1);
@@ -59,26 +67,38 @@ void Trainer::queue(std::string_view name, const Work& work) {
   if (clock_ != nullptr) clock_->end(stream_);
 }
 
+void Trainer::copy_to_device(const ImageBatch& batch) {
+  copy(images_, batch.images, stream_);
+  if (!batch.targets.present()) return copy(labels_, batch.labels, stream_);
+  if (targets_.num_elements() == 0) targets_ = Tensor(images_.dtype(), dlogits_.shape(), images_.device());
+  copy(targets_, batch.targets, stream_);
+}
+
 StepResult Trainer::step_blocking(const ImageBatch& batch) {
   check(batch);
-  copy(images_, batch.images, stream_);
-  copy(labels_, batch.labels, stream_);
+  copy_to_device(batch);
+  const bool has_targets = batch.targets.present();
   const ModelConfig& config = model_.config();
   StepResult result{.learning_rate = learning_rate_at(training_, step_), .loss_scale = loss_scale_.value()};
   const TensorView logits = model_.forward(images_, true, static_cast<std::uint64_t>(step_), stream_);
+  const CrossEntropyArgs loss{.logits = logits,
+                              .labels = has_targets ? ConstTensorView{} : labels_,
+                              .targets = has_targets ? ConstTensorView(targets_) : ConstTensorView{},
+                              .label_smoothing = training_.label_smoothing,
+                              .batch = training_.batch_size,
+                              .losses = losses_,
+                              .loss = loss_,
+                              .dlogits = dlogits_,
+                              .dloss = result.loss_scale};
   queue("cross_entropy", [&] {
-    cross_entropy({.logits = logits,
-                   .labels = labels_,
-                   .label_smoothing = training_.label_smoothing,
-                   .batch = training_.batch_size,
-                   .losses = losses_,
-                   .loss = loss_,
-                   .dlogits = dlogits_,
-                   .dloss = result.loss_scale},
-                  stream_);
+    if (clock_ != nullptr) clock_->add(work_of(loss));
+    cross_entropy(loss, stream_);
   });
   model_.backward(dlogits_, config.moe.loss_weight * result.loss_scale, stream_);
-  queue("optimizer", [&] { optimizer_.step(result.learning_rate, result.loss_scale, stream_); });
+  queue("optimizer", [&] {
+    if (clock_ != nullptr) clock_->add(optimizer_.work());
+    optimizer_.step(result.learning_rate, result.loss_scale, stream_);
+  });
   result.cross_entropy = loss_over_ranks_blocking();
   result.auxiliary_loss = model_.auxiliary_loss_blocking();
   result.loss = result.cross_entropy + config.moe.loss_weight * result.auxiliary_loss;
@@ -99,10 +119,7 @@ double Trainer::loss_over_ranks_blocking() {
 }
 
 ConstTensorView Trainer::infer_blocking(ConstTensorView images) {
-  copy(images_, images, stream_);
-  copy(host_logits_, model_.forward(images_, false, 0, stream_), stream_);
-  stream_.synchronize_blocking();
-  return host_logits_;
+  return flex::infer_blocking(model_, images, images_, host_logits_, stream_);
 }
 
 }  // namespace flex

@@ -8,7 +8,10 @@ namespace flex {
 /// One rank's share of a batch, in host memory, best of Tensor::staging(): B images.
 struct ImageBatch {
   ConstTensorView images;  ///< (B, 3, S, S) in the gate's type
-  ConstTensorView labels;  ///< (B) i32 in [0, classes)
+  ConstTensorView labels;  ///< (B) i32 in [0, classes); not read if there are targets
+  /// (B, classes) in the gate's type, optional: a distribution over the classes for each image, as mixing
+  /// images gives. Trusted; label smoothing applies to it too.
+  ConstTensorView targets{};
 };
 
 /// What one step did; equal on all ranks.
@@ -31,7 +34,8 @@ class Trainer {
           RankContext& context);
 
   /// One step: forward, loss, backward, reduction, clipping, AdamW. Waits until it is done. After warm-up it
-  /// allocates nothing. @throws InputError for another shape, or a label that is no class.
+  /// allocates nothing; the first batch with targets is part of the warm-up, since only those who use targets
+  /// shall pay for their memory. @throws InputError for another shape, or a label that is no class.
   StepResult step_blocking(const ImageBatch& batch);
   /// Logits (B, classes) in host memory, with the k and f of inference. Valid until the next call.
   ConstTensorView infer_blocking(ConstTensorView images);
@@ -50,12 +54,15 @@ class Trainer {
   template <class Work>
   void queue(std::string_view name, const Work& work);
   void check(const ImageBatch& batch) const;
+  void check_labels(ConstTensorView labels) const;
+  void copy_to_device(const ImageBatch& batch);
   [[nodiscard]] double loss_over_ranks_blocking();
 
   TrainingConfig training_;
   RankContext& context_;
   Stream stream_;  // the model waits for its work
   Tensor images_, labels_, losses_, loss_, host_loss_, host_logits_, dlogits_;
+  Tensor targets_;  // from the first batch with targets on
   SwinV2Moe model_;
   Optimizer optimizer_;
   LossScale loss_scale_;

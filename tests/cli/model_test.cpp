@@ -82,7 +82,10 @@ TEST(ModelProgram, TimesBothPasses) {
     EXPECT_EQ(json["step_us"].size(), 2U);
     EXPECT_GT(json["images_per_s"], 0);
     double shares = 0;
-    for (const auto& operation : json["operations"]) shares += operation["share"].get<double>();
+    for (const auto& operation : json["operations"]) {
+      shares += operation["share"].get<double>();
+      EXPECT_GT(operation["bytes"], 0) << operation["name"];
+    }
     EXPECT_NEAR(shares, 1, 1e-9);
     EXPECT_EQ(json["optimizer_bytes"] == 0, std::string(pass) == "inference");
   }

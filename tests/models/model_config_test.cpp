@@ -116,6 +116,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "model.json: moe.top_k: is 3; with 2 experts it must be from 1 to 2"},
         Mistake{R"({"block": "swinv2", "size": "tiny", "moe": {"num_experts": 2, "inference_top_k": 3}})",
                 "model.json: moe.inference_top_k: is 3; with 2 experts it must be from 1 to 2"},
+        Mistake{R"({"block": "swinv2", "size": "tiny", "moe": {"num_experts": 2, "expert_dropout": 1}})",
+                "model.json: moe.expert_dropout: is 1; it must be at least 0 and below 1"},
         Mistake{
             R"({"block": "swinv2", "size": "tiny", "moe": {"num_experts": 2, "aux_loss": "load_importance"}})",
             "model.json: moe: the load_importance loss needs gate_noise above 0; it is 0"}));

@@ -32,7 +32,7 @@ ModelConfig model_of_case(const GradientCase& one) {
           "window_size": 3, "pretrained_windows": [0, 4, 0, 0], "num_classes": 3, "drop_path": 0.4,
           "activation": "{}", "mlp_ratio": 2,
           "moe": {{"num_experts": 3, "top_k": 2, "capacity_factor": 1, "projection_dim": 4, "gate": "{}",
-                   "blocks": [[0, 1], [2, 0]], "aux_loss": "gshard"}}}})",
+                   "blocks": [[0, 1], [2, 0]], "aux_loss": "gshard", "expert_dropout": 0.25}}}})",
       one.block, one.activation, one.gate));
   if (one.checkpointed) config.checkpointed = config.all_blocks();
   return config;

@@ -110,7 +110,48 @@ TEST(ModelFiles, AreValid) {
     EXPECT_EQ(file.model.name, entry.path().stem().string());
     ++count;
   }
-  EXPECT_GE(count, 6);
+  EXPECT_GE(count, 10);
+}
+
+// What the files of base size are, with their own k and f.
+TEST(ModelFiles, HaveThePublishedSizes) {
+  struct Expected {
+    const char* name;
+    const char* parameters_M;
+    const char* active_M;
+    const char* gmac;
+  };
+  // Published for f = 1.25 is E = 32 alone; the experts' products do not depend on E.
+  for (const Expected& expected : {Expected{"swin_base", "109.3", "109.3", "11.78"},
+                                   Expected{"swin_moe_base_e8", "300.3", "109.3", "12.54"},
+                                   Expected{"swin_moe_base_e32", "955.3", "109.3", "12.54"}}) {
+    const ModelFile file =
+        read_model_file(std::string(FLEX_SOURCE_DIR "/models/configs/") + expected.name + ".json");
+    const ModelSummary summary = summarize(file.model, file.model.moe.training);
+    EXPECT_EQ(millions(summary.parameters()), expected.parameters_M) << expected.name;
+    EXPECT_EQ(millions(summary.active_parameters()), expected.active_M) << expected.name;
+    EXPECT_EQ(fmt::format("{:.2f}", summary.multiply_accumulates() * 1e-9), expected.gmac) << expected.name;
+  }
+}
+
+// The same recipe with other numbers of experts, or none.
+TEST(ModelFiles, OfBaseSizeDifferInTheirExpertsAlone) {
+  const auto read = [](const std::string& name) {
+    ModelFile file = read_model_file(FLEX_SOURCE_DIR "/models/configs/" + name + ".json");
+    file.model.name.clear();
+    file.model.moe.num_experts = 0;
+    return file;
+  };
+  for (const std::string kind : {"swin", "swinv2"}) {
+    const ModelFile e32 = read(kind + "_moe_base_e32");
+    const ModelFile e8 = read(kind + "_moe_base_e8");
+    ModelFile dense = read(kind + "_base");
+    EXPECT_EQ(e8.model, e32.model) << kind;
+    EXPECT_EQ(e8.training, e32.training) << kind;
+    dense.model.moe = e32.model.moe;
+    EXPECT_EQ(dense.model, e32.model) << kind;
+    EXPECT_EQ(dense.training, e32.training) << kind;
+  }
 }
 
 }  // namespace

@@ -1,10 +1,8 @@
 #include <gtest/gtest.h>
 
-#include "costmodel/cost_model.h"
-#include "runtime/local_cluster.h"
 #include "runtime/mpi_communicator.h"
+#include "tests/models/chosen_plans.h"
 #include "tests/models/training_runs.h"
-#include "tuner/policy.h"
 
 /// A model on MPI processes trains as on one rank.
 namespace flex::testing {
@@ -28,18 +26,9 @@ TEST_P(MpiModel, TrainsAsOnOneRank) {
   const std::vector<double> expected = train(model, training, {1, 1}).front();
   const auto world = make_mpi_world(session(), 2, 30s);
   RankContext context(*world, Device::cpu());
-  const Cluster cluster = local_cluster(world->counters().topology(), context.device());
-  const CostModel costs = cost_model_of(cluster);
   const std::string plan = GetParam();
-  std::unique_ptr<PlanPolicy> policy;
-  PlanSource source;
-  if (plan == "online") {
-    policy = make_policy({.kind = PolicyKind::kOnline}, {.cluster = cluster, .costs = &costs});
-    source.policy = policy.get();
-  } else {
-    source.plans = parse_plan_pair(plan);
-  }
-  Trainer trainer(model, training, source, context);
+  const ChosenPlans plans(plan, context);
+  Trainer trainer(model, training, plans.source(), context);
   open_branches(trainer.model());
   const std::vector<double> losses = losses_of(trainer, context);
   for (std::size_t step = 0; step < expected.size(); ++step)

@@ -1,11 +1,9 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "costmodel/cost_model.h"
-#include "runtime/local_cluster.h"
+#include "tests/models/chosen_plans.h"
 #include "tests/models/training_runs.h"
 #include "tests/support/compare.h"
-#include "tuner/policy.h"
 
 /// A model on several ranks trains as on one, under every plan: dropless, so that it does not matter how
 /// images are spread.
@@ -65,21 +63,37 @@ INSTANTIATE_TEST_SUITE_P(
                       World{4, 2, "swinv2", {"r0 d1 linear", "r1 d1 2dh", "r2 d1 linear / r2 d2 2dh"}},
                       World{4, 1, "swinv2", {"r2 d1 linear", "r4 d2 linear", "r4 d1 2dh"}}));
 
+// In double alone: rounding, which dropout amplifies besides, must not hide a draw that differs.
+TEST(ModelOnRanks, DropsWhatOneRankDrops) {
+  ModelConfig model = model_of(micro_model("swinv2", 2));
+  const TrainingConfig training = micro_training(DType::kF64, kSteps);
+  const std::vector<double> without = train(model, training, {1, 1}).front();
+  model.moe.expert_dropout = 0.3;
+  const std::vector<double> expected = train(model, training, {1, 1}).front();
+  EXPECT_GT(std::abs(expected[0] - without[0]), 1e-4);
+  for (const char* plan : {"r0 d1 linear", "r1 d1 2dh", "r2 d1 linear / r2 d2 2dh"}) {
+    const PlanPair pair = parse_plan_pair(plan);
+    expect_equal(train(model, training, {4, 2}, [&](RankContext&) { return PlanSource{.plans = pair}; }),
+                 expected, kDoubleTolerance, plan);
+  }
+}
+
 TEST(ModelOnRanks, TrainsAsOnOneWhileAPolicyChooses) {
   const ModelConfig model = model_of(micro_model("swinv2", 2, "linear"));
-  const TrainingConfig training = micro_training(DType::kF64, kSteps);
-  const std::vector<double> expected = train(model, training, {1, 1}).front();
-  std::vector<std::vector<double>> losses(4);
-  run_ranks({4, 2}, std::chrono::seconds(60), [&](Communicator& world) {
-    RankContext context(world, Device::cpu());
-    const Cluster cluster = local_cluster(world.counters().topology(), context.device());
-    const CostModel costs = cost_model_of(cluster);
-    const auto policy = make_policy({.kind = PolicyKind::kOnline}, {.cluster = cluster, .costs = &costs});
-    Trainer trainer(model, training, {.policy = policy.get()}, context);
-    open_branches(trainer.model());
-    losses[static_cast<std::size_t>(world.rank())] = losses_of(trainer, context);
-  });
-  expect_equal(losses, expected, kDoubleTolerance, "online");
+  for (const DType dtype : {DType::kF64, DType::kF32}) {
+    const TrainingConfig training = micro_training(dtype, kSteps);
+    const std::vector<double> expected = train(model, training, {1, 1}).front();
+    std::vector<std::vector<double>> losses(4);
+    run_ranks({4, 2}, std::chrono::seconds(60), [&](Communicator& world) {
+      RankContext context(world, Device::cpu());
+      const ChosenPlans plans("online", context);
+      Trainer trainer(model, training, plans.source(), context);
+      open_branches(trainer.model());
+      losses[static_cast<std::size_t>(world.rank())] = losses_of(trainer, context);
+    });
+    expect_equal(losses, expected, dtype == DType::kF64 ? kDoubleTolerance : kFloatTolerance,
+                 fmt::format("online, {}", name(dtype)));
+  }
 }
 
 }  // namespace

@@ -41,8 +41,9 @@ inline void open_branches(SwinV2Moe& model) {
   for (const ModelParameter& parameter : model.parameters().all()) {
     if (parameter.spec.name.find(".norm") == std::string::npos || !parameter.spec.name.ends_with("weight"))
       continue;
-    for (std::int64_t i = 0; i < parameter.value.num_elements(); ++i)
-      set_host_element(parameter.value, i, 0.5);
+    Tensor host(parameter.value.dtype, parameter.value.shape);
+    for (std::int64_t i = 0; i < host.num_elements(); ++i) set_host_element(host, i, 0.5);
+    copy_blocking(parameter.value, host);
   }
 }
 
