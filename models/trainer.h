@@ -9,6 +9,7 @@ namespace flex {
 struct ImageBatch {
   ConstTensorView images;  ///< (B, 3, S, S) in the gate's type
   ConstTensorView labels;  ///< (B) i32 in [0, classes)
+  ConstTensorView targets{};  ///< (B, K) in the gate's type, optional: instead of labels
 };
 
 /// What one step did; equal on all ranks.
