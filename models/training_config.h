@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kernels/dtype.h"
+#include "models/data/data_config.h"
 #include "models/model_config.h"
 
 namespace flex {
@@ -46,10 +48,12 @@ void validate(const TrainingConfig& config, int world);
 /// finish(). @throws InputError.
 [[nodiscard]] TrainingConfig read_training_config(JsonObject json);
 
-/// A file: the model's keys, and `training` as an object. @throws InputError, FileError.
+/// A file: the model's keys, `training` as an object, and `data` as another, whose relative paths begin at
+/// the file's folder. @throws InputError, FileError.
 struct ModelFile {
   ModelConfig model;
   TrainingConfig training;
+  std::optional<DataConfig> data{};
 };
 [[nodiscard]] ModelFile read_model_file(const std::filesystem::path& path);
 
