@@ -1,5 +1,7 @@
 #include "models/image_classifier.h"
 
+#include "base/require.h"
+
 namespace flex {
 
 ImageClassifier::ImageClassifier(const ModelConfig& model, const TrainingConfig& training,
@@ -23,7 +25,18 @@ ConstTensorView ImageClassifier::infer_blocking(ConstTensorView images) {
   copy(images_, images, stream_);
   copy(host_logits_, model_.forward(images_, false, 0, stream_), stream_);
   stream_.synchronize_blocking();
+  inferred_ = true;
   return host_logits_;
+}
+
+ConstTensorView ImageClassifier::features_blocking() {
+  require(inferred_, "ImageClassifier::features_blocking: nothing was inferred before");
+  const ConstTensorView pooled = model_.pooled_features();
+  if (!host_features_.view().present())
+    host_features_ = Tensor::staging(pooled.dtype, pooled.shape, pooled.device);
+  copy(host_features_, pooled, stream_);
+  stream_.synchronize_blocking();
+  return host_features_;
 }
 
 }  // namespace flex
