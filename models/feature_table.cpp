@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <numeric>
+#include <iterator>
 
 #include "base/philox.h"
 #include "base/require.h"
@@ -70,10 +70,9 @@ void FeatureTable::gather_over_ranks_blocking(RankContext& context) {
     for (std::int64_t i = 0; i < counts[rank]; ++i)
       rows.push_back(all.data() + rank * mine.size() + i * words);
   }
-  const auto sample_of = [](const std::int64_t* row) { return row[0]; };
-  std::ranges::stable_sort(rows, {}, sample_of);
-  const auto repeated = std::ranges::unique(rows, {}, sample_of);  // what fills a last batch up
-  rows.erase(repeated.begin(), repeated.end());
+  std::ranges::stable_sort(rows, {}, [](const std::int64_t* row) { return row[0]; });
+  const auto same_sample = [](const std::int64_t* a, const std::int64_t* b) { return a[0] == b[0]; };
+  rows.erase(std::unique(rows.begin(), rows.end(), same_sample), rows.end());  // what fills a last batch up
   FeatureTable table(num_features_);
   for (const std::int64_t* row : rows) {
     table.samples_.push_back(row[0]);
