@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <iterator>
+#include <utility>
 
 #include "base/philox.h"
 #include "base/require.h"
@@ -70,7 +71,7 @@ void FeatureTable::gather_over_ranks_blocking(RankContext& context) {
     for (std::int64_t i = 0; i < counts[rank]; ++i)
       rows.push_back(all.data() + rank * mine.size() + i * words);
   }
-  std::ranges::stable_sort(rows, {}, [](const std::int64_t* row) { return row[0]; });
+  std::ranges::sort(rows, {}, [](const std::int64_t* row) { return std::pair(row[0], row); });
   const auto same_sample = [](const std::int64_t* a, const std::int64_t* b) { return a[0] == b[0]; };
   rows.erase(std::unique(rows.begin(), rows.end(), same_sample), rows.end());  // what fills a last batch up
   FeatureTable table(num_features_);
