@@ -94,14 +94,14 @@ class ReportInBrowser : public ::testing::Test {
   }
 
   /// Every chart drew something, and nothing went wrong.
-  static void expect_drawn(const LoadedPage& page, std::size_t num_charts) {
+  static void expect_drawn(const LoadedPage& page, std::size_t num_charts, std::size_t least_marks = 2) {
     EXPECT_EQ(page.console, "");
     EXPECT_THAT(page.html, HasSubstr("data-drawn=\"" + std::to_string(num_charts) + "\""));
     EXPECT_THAT(page.html, HasSubstr("data-errors=\"[]\""));
     const std::vector<std::string> figures = all_between(page.html, "<figure id=", "</figure>");
     EXPECT_EQ(figures.size(), num_charts);
     for (const std::string& figure : figures) {
-      EXPECT_GE(num_marks(figure), 2U) << figure.substr(0, 400);
+      EXPECT_GE(num_marks(figure), least_marks) << figure.substr(0, 400);
       EXPECT_THAT(figure, testing::Not(HasSubstr("NaN"))) << figure.substr(0, 400);
     }
   }
@@ -152,9 +152,9 @@ TEST_F(ReportInBrowser, DrawsTheCurvesOfTrainingRuns) {
     std::ofstream(path) << sample_training(steps);
     documents.push_back(read_report_document(path));
   }
-  expect_drawn(load_parsed({documents[0]}), 6);
-  expect_drawn(load_parsed({documents[1]}), 4);
-  expect_drawn(load_parsed(join_training_runs(documents), "?theme=dark"), 6);
+  expect_drawn(load_parsed({documents[0]}), 6, 1);  // a line is one mark
+  expect_drawn(load_parsed({documents[1]}), 4, 1);
+  expect_drawn(load_parsed(join_training_runs(documents), "?theme=dark"), 6, 1);
 }
 
 // Names that would be code in a page that took them for it.
