@@ -15,6 +15,7 @@ Optimizer::Optimizer(ModelParameters& parameters, const TrainingConfig& config, 
       dtype_(gate_dtype(config.dtype)),
       shared_gradients_(parameters.shared_gradients()) {
   const Device device = context.device();
+  parameters.freeze(config.frozen);
   std::vector<TrainedTensor> tensors;
   Stream stream(device);
   for (const ModelParameter& parameter : parameters.all()) {
@@ -22,6 +23,7 @@ Optimizer::Optimizer(ModelParameters& parameters, const TrainingConfig& config, 
     names_.push_back(parameter.spec.name);
     tensors.push_back(trained_tensor(parameter, stream));
   }
+  require(!tensors.empty(), "training.frozen: leaves no parameter to train");
   stream.synchronize_blocking();
   tensors_.emplace(std::move(tensors), device);
   sums_ = Tensor::zeros(DType::kF64, {kNumGroups}, device);

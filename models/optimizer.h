@@ -18,7 +18,9 @@ namespace flex {
 /// multiplies equal gradients by equal bits. Collective; allocates nothing.
 class Optimizer {
  public:
-  /// `parameters` must outlive it. With fp16 or bf16 it keeps fp32 copies of what is trained. Blocking.
+  /// `parameters` must outlive it; those that `config.frozen` names are trained no more. With fp16 or bf16
+  /// it keeps fp32 copies of what is trained. Blocking. @throws InputError as ModelParameters::freeze(), or
+  /// if nothing is left to train.
   Optimizer(ModelParameters& parameters, const TrainingConfig& config, RankContext& context);
 
   /// Queues one step from this rank's gradients, which are `loss_scale` times those of the loss. Gradients

@@ -24,6 +24,9 @@ struct TrainingConfig {
   double weight_decay = 0.05;
   /// Names that hold one of these do not decay; nor do tensors of one axis.
   std::vector<std::string> no_decay = {"cpb_mlp", "cosine_projector", "sim_matrix", "temperature"};
+  /// Parameters whose names hold one of these stay as they are: no update, no moments, no part in the
+  /// gradient norm.
+  std::vector<std::string> frozen{};
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
