@@ -102,8 +102,8 @@ void print_table(const ModelFile& file, const ModelBenchOptions& options, const 
              file.training.batch_size, result.ranks_text, options.trains ? "training step" : "inference",
              m.step_us.size());
   fmt::print("{:.1f} images/s, {} a step\n", m.images_per_s, format_us(m.median_us));
-  fmt::print("on this rank: parameters and gradients {}, optimizer {}, activations {}\n\n",
-             format_bytes(static_cast<double>(m.parameter_bytes)),
+  fmt::print("on this rank: parameters{} {}, optimizer {}, activations {}\n\n",
+             options.trains ? " and gradients" : "", format_bytes(static_cast<double>(m.parameter_bytes)),
              format_bytes(static_cast<double>(m.optimizer_bytes)),
              format_bytes(static_cast<double>(m.activation_bytes)));
   if (result.device_memory_bytes)

@@ -28,8 +28,9 @@ double product(std::int64_t rows, const ConstTensorView& matrix) {
 double attention_product(const WindowMap& map, const ConstTensorView& qkv) {
   const WindowLayout& layout = map.layout();
   const std::int64_t images = qkv.size(0) / layout.map.area();
+  const std::int64_t channels = qkv.size(1) / 3;
   return static_cast<double>(images * layout.num_slots()) * static_cast<double>(layout.window_size()) *
-         static_cast<double>(qkv.size(1) / 3);
+         static_cast<double>(channels);
 }
 
 }  // namespace

@@ -25,8 +25,7 @@ struct ModelParameter {
 class ModelParameters {
  public:
   /// `layers`, of the MoE blocks in their order, must outlive it. Initial values depend on `seed` and a
-  /// parameter's place in the list alone. Without `trains` there are no gradients, the layers' neither:
-  /// theirs are given back.
+  /// parameter's place in the list alone. Without `trains` there are no gradients.
   ModelParameters(const ModelConfig& config, DType dtype, Device device, std::uint64_t seed,
                   const std::vector<MoeLayer*>& layers, bool trains);
 

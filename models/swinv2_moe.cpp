@@ -35,6 +35,9 @@ void SwinV2Moe::make_moe_layers(RankContext& context) {
     const auto index = static_cast<std::uint32_t>(moe_layers_.size());
     moe_layers_.emplace_back(moe_layer_config(config_, place, options_.dtype, index, options_.seed), index,
                              options_.plans, context);
+    if (options_.trains) continue;
+    // Layer by layer, so that those of one at a time are there.
+    for (Parameter& parameter : moe_layers_.back().layer().parameters().all()) parameter.gradient = Tensor();
   }
 }
 
