@@ -189,6 +189,49 @@ TEST(ParameterFiles, ReadNamesAsVersionsMixThem) {
             logits_of(directory / "original.safetensors", published.reference()));
 }
 
+// Two experts over eight ranks: four share an expert's four hidden rows, and its bias of six columns in
+// slices of two, of which the fourth is padding.
+TEST(ParameterFiles, CutThePaddingOffSlices) {
+  const TemporaryDirectory directory;
+  const std::string layer = "layers.0.blocks.0.mlp._moe_layer.";
+  const auto counted = [](std::size_t count) {
+    std::vector<float> values(count);
+    for (std::size_t i = 0; i < count; ++i) values[i] = static_cast<float>(i + 1);
+    return values;
+  };
+  const std::vector<float> gate = counted(12);
+  const std::vector<float> weights = counted(48);
+  const std::vector<float> bias = counted(12);
+  SafetensorsWriter writer;
+  using Extents = std::vector<std::int64_t>;
+  writer.add<float>(layer + "gates.0.wg.weight", Extents{2, 6}, gate);
+  writer.add<float>(layer + "experts.batched_fc2_w", Extents{2, 4, 6}, weights);
+  writer.add<float>(layer + "experts.batched_fc2_bias", Extents{2, 6}, bias);
+  writer.write(directory / "whole.safetensors");
+  convert_parameters(ParameterFiles(directory / "whole.safetensors"), directory / "x.safetensors",
+                     NameConvention::kSwinMoe, 8);
+  const auto slice_of = [&](int rank) {
+    const SafetensorsFile file(directory / ("x.rank" + std::to_string(rank) + ".safetensors"));
+    EXPECT_EQ(file.at(layer + "experts.batched_fc2_w").shape, (Extents{1, 1, 6}));
+    const SafetensorsTensor& slice = file.at(layer + "experts.batched_fc2_bias");
+    EXPECT_EQ(slice.shape, (Extents{1, 2}));
+    return slice.values<float>();
+  };
+  EXPECT_THAT(slice_of(2), ElementsAre(5, 6));
+  EXPECT_THAT(slice_of(3), ElementsAre(0, 0));
+  EXPECT_THAT(slice_of(4), ElementsAre(7, 8));
+  const SafetensorsFile base(directory / "x.safetensors");
+  EXPECT_THAT(base.at(layer + "_num_global_experts").values<std::int64_t>(), ElementsAre(2));
+  EXPECT_EQ(base.tensors().size(), 2U);
+  convert_parameters(ParameterFiles(directory / "x.safetensors"), directory / "back.safetensors",
+                     NameConvention::kFlex);
+  const SafetensorsFile back(directory / "back.safetensors");
+  EXPECT_EQ(back.at(layer + "experts.batched_fc2_bias").shape, (Extents{2, 6}));
+  EXPECT_EQ(back.at(layer + "experts.batched_fc2_bias").values<float>(), bias);
+  EXPECT_EQ(back.at(layer + "experts.batched_fc2_w").shape, (Extents{2, 4, 6}));
+  EXPECT_EQ(back.at(layer + "experts.batched_fc2_w").values<float>(), weights);
+}
+
 TEST(ParameterNames, FollowEachConvention) {
   const auto to_released = [](std::string_view name) { return renamed(name, kTimmNaming, kSwinMoeNaming); };
   EXPECT_EQ(to_released("head.fc.weight"), "head.weight");
