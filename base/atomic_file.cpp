@@ -36,6 +36,8 @@ std::filesystem::path random_neighbour(const std::filesystem::path& path, std::r
   return directory_of(path) / fmt::format(".{}.{:016x}.tmp", name, bits);
 }
 
+}  // namespace
+
 void sync_directory(const std::filesystem::path& directory) {
   FileDescriptor descriptor(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!descriptor.is_open()) {
@@ -47,8 +49,6 @@ void sync_directory(const std::filesystem::path& directory) {
     fail_file("sync directory", directory, errno);
   }
 }
-
-}  // namespace
 
 AtomicFile::AtomicFile(const std::filesystem::path& path) : path_(resolve_link(path)) {
   require<FileError>(path_.has_filename(), "cannot write '{}': it names no file", path.string());

@@ -48,6 +48,10 @@ class AtomicFile {
   std::string buffer_;
 };
 
+/// Makes names that were given or taken in `directory` durable, where its file system knows how.
+/// @throws FileError
+void sync_directory(const std::filesystem::path& directory);
+
 /// Writes `content` to `path` through an AtomicFile.
 /// @throws FileError
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);

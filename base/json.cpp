@@ -123,6 +123,15 @@ void write_json_file(const std::filesystem::path& path, const nlohmann::json& va
   write_file_atomically(path, text);
 }
 
+bool is_utf8(std::string_view text) {
+  try {
+    (void)nlohmann::json(text).dump();
+    return true;
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+}
+
 std::string quote_name(std::string_view text) {
   const bool whole = text.size() <= kMaxQuotedBytes;
   const nlohmann::json string = std::string(text.substr(0, kMaxQuotedBytes)) + (whole ? "" : "...");

@@ -26,6 +26,8 @@ inline constexpr int kMaxJsonDepth = 128;
 /// @throws InputError if a number is not finite or a string is not UTF-8; FileError.
 void write_json_file(const std::filesystem::path& path, const nlohmann::json& value);
 
+[[nodiscard]] bool is_utf8(std::string_view text);
+
 /// `text` as a JSON string on one line, cut after about 80 bytes: for names from outside in error messages.
 [[nodiscard]] std::string quote_name(std::string_view text);
 

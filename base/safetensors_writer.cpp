@@ -1,25 +1,13 @@
 #include "base/safetensors_writer.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
-#include "base/atomic_file.h"
 #include "base/json.h"
 #include "base/require.h"
+#include "base/safetensors_stream.h"
 
 namespace flex {
 namespace {
-
-constexpr std::size_t kHeaderAlignmentBytes = 8;
-
-bool is_utf8(std::string_view text) {
-  try {
-    (void)nlohmann::json(text).dump();
-    return true;
-  } catch (const nlohmann::json::type_error&) {
-    return false;
-  }
-}
 
 bool lies_before(const SafetensorsTensor& a, const SafetensorsTensor& b) {
   return std::pair(-element_bytes(a.dtype), std::string_view(a.name)) <
@@ -50,31 +38,13 @@ void SafetensorsWriter::set_metadata(std::string_view key, std::string_view valu
   metadata_.insert_or_assign(std::string(key), std::string(value));
 }
 
-std::string SafetensorsWriter::header() const {
-  auto header = nlohmann::json::object();
-  if (!metadata_.empty()) header[std::string(kSafetensorsMetadataKey)] = metadata_;
-  std::size_t offset = 0;
-  for (const SafetensorsTensor& tensor : tensors_) {
-    const std::size_t end = offset + tensor.bytes.size();
-    header[tensor.name] = {
-        {"dtype", name_of(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
-    offset = end;
-  }
-  std::string text = header.dump();
-  text.append((kHeaderAlignmentBytes - text.size() % kHeaderAlignmentBytes) % kHeaderAlignmentBytes, ' ');
-  return text;
-}
-
 void SafetensorsWriter::write(const std::filesystem::path& path) const {
-  const std::string text = header();
-  const std::uint64_t length = text.size();
-  require(length <= kMaxSafetensorsHeaderBytes, "{}: the header has {} bytes; at most {} can be read back",
-          path.string(), length, kMaxSafetensorsHeaderBytes);
-  AtomicFile file(path);
-  file.write(std::as_bytes(std::span(&length, 1)));
-  file.write(text);
-  for (const SafetensorsTensor& tensor : tensors_) file.write(tensor.bytes);
-  file.commit();
+  std::vector<SafetensorsEntry> entries;
+  for (const SafetensorsTensor& tensor : tensors_)
+    entries.push_back({.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape});
+  SafetensorsStream stream(path, entries, metadata_);
+  for (const SafetensorsTensor& tensor : tensors_) stream.write(tensor.bytes);
+  stream.commit();
 }
 
 }  // namespace flex

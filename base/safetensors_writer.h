@@ -40,8 +40,6 @@ class SafetensorsWriter {
   void write(const std::filesystem::path& path) const;
 
  private:
-  [[nodiscard]] std::string header() const;
-
   std::vector<SafetensorsTensor> tensors_;  ///< in the order of the file
   std::map<std::string, std::string> metadata_;
 };

@@ -14,6 +14,7 @@ struct Outcome {
 
 void add_bench(CLI::App& app, Outcome& outcome);
 void add_cache(CLI::App& app, Outcome& outcome);
+void add_checkpoint(CLI::App& app, Outcome& outcome);
 void add_cluster(CLI::App& app, Outcome& outcome);
 void add_demo(CLI::App& app, Outcome& outcome);
 void add_doctor(CLI::App& app, Outcome& outcome);

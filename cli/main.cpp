@@ -52,6 +52,7 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): only if
   flex::cli::add_trace(app, outcome);
   flex::cli::add_profile(app, outcome);
   flex::cli::add_model(app);
+  flex::cli::add_checkpoint(app, outcome);
   flex::cli::add_replay(app, outcome);
   flex::cli::add_report(app);
   flex::cli::add_train(app);

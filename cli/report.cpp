@@ -12,7 +12,7 @@
 #include "traces/report/vega_library.h"
 
 // flexmoe report RUN... -o report.html
-// One page over what replay, tune and simulate left; docs/report.md says what is on it.
+// One page over what replay, tune, simulate and train left; docs/report.md says what is on it.
 namespace flex::cli {
 namespace {
 
@@ -26,6 +26,7 @@ void run(const ReportOptions& options) {
   std::vector<ReportDocument> documents;
   documents.reserve(options.runs.size());
   for (const std::string& file : options.runs) documents.push_back(read_report_document(file));
+  documents = join_training_runs(std::move(documents));
   const std::string vega =
       vega_script(options.vega.empty() ? find_vega() : std::filesystem::path(options.vega));
   write_file_atomically(options.output, report_page(documents, vega));
@@ -38,7 +39,10 @@ void run(const ReportOptions& options) {
 void add_report(CLI::App& app) {
   CLI::App* command = app.add_subcommand("report", "Make one self-contained HTML page of what runs left");
   auto options = std::make_shared<ReportOptions>();
-  command->add_option("runs", options->runs, "Files of replay -o, tune --json or simulate --json")
+  command
+      ->add_option(
+          "runs", options->runs,
+          "Files of replay -o, tune --json or simulate --json, and the metrics (.jsonl) of training runs")
       ->required();
   command->add_option("-o,--output", options->output, "The page to write")->required();
   command->add_option("--vega", options->vega, "Folder with Vega's modules (that of the package libjs-vega)");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,11 +12,13 @@
 #include "cli/progress.h"
 #include "cli/rank_options.h"
 #include "cli/table.h"
+#include "models/metrics_log.h"
 #include "models/procedural_images.h"
 #include "models/trainer.h"
+#include "models/training_meter.h"
 
-// flexmoe train CONFIG.json [--ranks 4] [--policy online] [--record FILE] [--steps N] [--json]
-// Trains a model on procedural images and prints its losses.
+// flexmoe train CONFIG.json [--ranks 4] [--policy online] [--record FILE] [--metrics FILE] [--steps N]
+// [--json] Trains a model on procedural images and prints its losses.
 namespace flex::cli {
 namespace {
 
@@ -25,6 +28,7 @@ struct Options {
   ModelPlanOptions plans;
   std::int64_t steps = 0;
   std::int64_t every = 0;
+  std::string metrics;
   bool json = false;
 };
 
@@ -66,13 +70,18 @@ void run_rank(const Options& options, const ModelFile& file, Communicator& world
     Trainer trainer(file.model, file.training, plans.source(), context);
     ProceduralImages images(file.model, file.training.dtype, trainer.local_batch(), file.training.seed,
                             context.device());
+    TrainingMeter meter(trainer, context.device());
+    std::optional<MetricsLog> log;
+    if (!options.metrics.empty() && world.rank() == 0) log.emplace(options.metrics, 0);
     Progress progress("train");
     for (std::int64_t step = 0; step < file.training.steps; ++step) {
       const std::int64_t first = step * file.training.batch_size + context.rank() * trainer.local_batch();
-      steps.push_back(trainer.step_blocking(images.make(first)));
+      steps.push_back(meter.step_blocking(images.make(first)));
       if (world.rank() != 0) continue;
+      const StepMetrics metrics = meter.read(step + 1, 0);
+      if (log) log->add(metrics);
       progress.update(static_cast<int>(step + 1), static_cast<int>(file.training.steps),
-                      fmt::format("loss {:.4f}", steps.back().loss));
+                      progress_text(metrics));
     }
     plans.finish_blocking();
   }
@@ -97,6 +106,8 @@ void add_train(CLI::App& app) {
   command->add_option(
       "--record", options->plans.record,
       "Write routing, plans and times to this routing trace (.jsonl, or .jsonl.gz to pack it)");
+  command->add_option("--metrics", options->metrics,
+                      "Write a line of JSON for each step to this file (.jsonl), for `flexmoe report`");
   command->add_option("--steps", options->steps, "Instead of the configured number")
       ->check(CLI::PositiveNumber);
   command->add_option("--every", options->every, "Steps between two lines of the table (otherwise 20 lines)")

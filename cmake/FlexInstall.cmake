@@ -20,7 +20,8 @@ configure_package_config_file(cmake/flexmoeConfig.cmake.in ${PROJECT_BINARY_DIR}
   INSTALL_DESTINATION ${flex_package_dir})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/flexmoeConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES
-  ${PROJECT_BINARY_DIR}/flexmoeConfig.cmake ${PROJECT_BINARY_DIR}/flexmoeConfigVersion.cmake cmake/FindNCCL.cmake
+  ${PROJECT_BINARY_DIR}/flexmoeConfig.cmake ${PROJECT_BINARY_DIR}/flexmoeConfigVersion.cmake
+  cmake/FindNCCL.cmake cmake/FindOpenCVImgproc.cmake
   DESTINATION ${flex_package_dir})
 
 # The same for builds without CMake. The libraries are static, so that a user links what they need, too.

@@ -1,6 +1,6 @@
-# FLEX_CUDA, FLEX_NCCL, FLEX_MPI, FLEX_CUPTI: AUTO takes what is there and says so, ON fails with the remedy, OFF never
-# looks. Each sets FLEX_HAS_<NAME> and, for the table at the end of the configuration, FLEX_<NAME>_STATUS.
-foreach(feature CUDA NCCL MPI CUPTI)
+# FLEX_CUDA, FLEX_NCCL, FLEX_MPI, FLEX_CUPTI, FLEX_IMAGES: AUTO takes what is there and says so, ON fails with the remedy,
+# OFF never looks. Each sets FLEX_HAS_<NAME> and, for the table at the end of the configuration, FLEX_<NAME>_STATUS.
+foreach(feature CUDA NCCL MPI CUPTI IMAGES)
   set(FLEX_${feature} AUTO CACHE STRING "Build with ${feature}: AUTO, ON or OFF")
   set_property(CACHE FLEX_${feature} PROPERTY STRINGS AUTO ON OFF)
   set(FLEX_HAS_${feature} FALSE)
@@ -78,6 +78,19 @@ if(NOT FLEX_MPI STREQUAL "OFF")
     flex_feature_found(MPI "MPI ${MPI_CXX_VERSION}, started by ${MPIEXEC_EXECUTABLE}")
   else()
     flex_feature_missing(MPI "no MPI was found" "install libopenmpi-dev and openmpi-bin")
+  endif()
+endif()
+
+# JPEG and PNG files, and OpenCV to resize and warp what was in them.
+if(NOT FLEX_IMAGES STREQUAL "OFF")
+  find_package(JPEG QUIET)
+  find_package(PNG QUIET)
+  find_package(OpenCVImgproc QUIET)
+  if(JPEG_FOUND AND PNG_FOUND AND OpenCVImgproc_FOUND)
+    flex_feature_found(IMAGES "libjpeg ${JPEG_VERSION}, libpng ${PNG_VERSION_STRING}, OpenCV ${OpenCVImgproc_VERSION}")
+  else()
+    flex_feature_missing(IMAGES "libjpeg, libpng or OpenCV's imgproc was not found"
+      "install libjpeg-dev libpng-dev libopencv-core-dev libopencv-imgproc-dev")
   endif()
 endif()
 

@@ -29,6 +29,7 @@ flex_summary_row("CUDA" "${FLEX_CUDA_STATUS}")
 flex_summary_row("NCCL" "${FLEX_NCCL_STATUS}")
 flex_summary_row("CUPTI" "${FLEX_CUPTI_STATUS}")
 flex_summary_row("MPI" "${FLEX_MPI_STATUS}")
+flex_summary_row("image files" "${FLEX_IMAGES_STATUS}")
 flex_summary_row("libraries" "fmt ${fmt_VERSION}, spdlog ${spdlog_VERSION}, nlohmann_json ${nlohmann_json_VERSION}, \
 Eigen ${Eigen3_VERSION}, CLI11 ${CLI11_VERSION}, SQLite ${SQLite3_VERSION}, zlib ${ZLIB_VERSION_STRING}")
 flex_summary_row("Vega" "${vega}")

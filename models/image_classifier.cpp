@@ -1,5 +1,7 @@
 #include "models/image_classifier.h"
 
+#include "base/require.h"
+
 namespace flex {
 
 ImageClassifier::ImageClassifier(const ModelConfig& model, const TrainingConfig& training,
@@ -20,7 +22,19 @@ ImageClassifier::ImageClassifier(const ModelConfig& model, const TrainingConfig&
 }
 
 ConstTensorView ImageClassifier::infer_blocking(ConstTensorView images) {
-  return flex::infer_blocking(model_, images, images_, host_logits_, stream_);
+  const ConstTensorView logits = flex::infer_blocking(model_, images, images_, host_logits_, stream_);
+  inferred_ = true;
+  return logits;
+}
+
+ConstTensorView ImageClassifier::features_blocking() {
+  require(inferred_, "ImageClassifier::features_blocking: nothing was inferred before");
+  const ConstTensorView pooled = model_.pooled_features();
+  if (!host_features_.view().present())
+    host_features_ = Tensor::staging(pooled.dtype, pooled.shape, pooled.device);
+  copy(host_features_, pooled, stream_);
+  stream_.synchronize_blocking();
+  return host_features_;
 }
 
 }  // namespace flex

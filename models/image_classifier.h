@@ -17,13 +17,19 @@ class ImageClassifier {
   /// k and f of inference. Valid until the next call. After warm-up it allocates nothing.
   ConstTensorView infer_blocking(ConstTensorView images);
 
+  /// Pooled features (B, C of the last stage) of the last infer_blocking(), in host memory: what entered the
+  /// linear head. Valid until the next call. The first call allocates.
+  /// @throws InputError if nothing was inferred.
+  ConstTensorView features_blocking();
+
   [[nodiscard]] SwinV2Moe& model() { return model_; }
   [[nodiscard]] Stream& stream() { return stream_; }
 
  private:
   Stream stream_;  // the model waits for its work
-  Tensor images_, host_logits_;
+  Tensor images_, host_logits_, host_features_;
   SwinV2Moe model_;
+  bool inferred_ = false;
 };
 
 }  // namespace flex

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
+#include <sstream>
 
 #include "base/nearest_name.h"
 #include "base/philox.h"
@@ -36,6 +38,16 @@ void require_fits(const ModelParameter& parameter, const ConstTensorView& whole)
       "{}: expected a {} {} in host memory, got {} {} on {}", parameter.spec.name,
       name(parameter.value.dtype), to_string(parameter.spec.shape), name(whole.dtype), to_string(whole.shape),
       to_string(whole.device));
+}
+
+// What stands between the points of names, each once.
+std::vector<std::string> pieces_of_names(const std::vector<ModelParameter>& parameters) {
+  std::set<std::string> pieces;
+  for (const ModelParameter& parameter : parameters) {
+    std::istringstream name(parameter.spec.name);
+    for (std::string piece; std::getline(name, piece, '.');) pieces.insert(piece);
+  }
+  return {pieces.begin(), pieces.end()};
 }
 
 }  // namespace
@@ -118,6 +130,23 @@ TensorView ModelParameters::joined_values(std::string_view first, std::string_vi
 
 TensorView ModelParameters::joined_gradients(std::string_view first, std::string_view last) const {
   return joined(at(first).gradient, at(last).gradient);
+}
+
+void ModelParameters::freeze(const std::vector<std::string>& parts) {
+  const auto holds = [](const ModelParameter& parameter, const std::string& part) {
+    return parameter.spec.name.find(part) != std::string::npos;
+  };
+  for (const std::string& part : parts) {
+    if (std::ranges::any_of(parameters_, [&](const auto& parameter) { return holds(parameter, part); }))
+      continue;
+    const auto nearest = nearest_name(part, pieces_of_names(parameters_));
+    fail("training.frozen: no parameter's name holds '{}'{}", part,
+         nearest ? fmt::format("; did you mean '{}'?", *nearest) : "");
+  }
+  for (ModelParameter& parameter : parameters_) {
+    if (std::ranges::any_of(parts, [&](const std::string& part) { return holds(parameter, part); }))
+      parameter.spec.trained = false;
+  }
 }
 
 std::vector<TensorView> ModelParameters::shared_gradients() {

@@ -37,6 +37,9 @@ class ModelParameters {
   /// zeros between them, as one vector: q_bias to v_bias.
   [[nodiscard]] TensorView joined_values(std::string_view first, std::string_view last) const;
   [[nodiscard]] TensorView joined_gradients(std::string_view first, std::string_view last) const;
+  /// Parameters whose names hold one of `parts` are trained no more. @throws InputError that names a part
+  /// which no name holds, with the nearest piece of a name; then nothing is frozen.
+  void freeze(const std::vector<std::string>& parts);
   /// The buffers of gradients held here.
   [[nodiscard]] std::vector<TensorView> shared_gradients();
 

@@ -15,6 +15,7 @@ Optimizer::Optimizer(ModelParameters& parameters, const TrainingConfig& config, 
       dtype_(gate_dtype(config.dtype)),
       shared_gradients_(parameters.shared_gradients()) {
   const Device device = context.device();
+  parameters.freeze(config.frozen);
   std::vector<TrainedTensor> tensors;
   Stream stream(device);
   for (const ModelParameter& parameter : parameters.all()) {
@@ -22,6 +23,7 @@ Optimizer::Optimizer(ModelParameters& parameters, const TrainingConfig& config, 
     names_.push_back(parameter.spec.name);
     tensors.push_back(trained_tensor(parameter, stream));
   }
+  require(!tensors.empty(), "training.frozen: leaves no parameter to train");
   stream.synchronize_blocking();
   tensors_.emplace(std::move(tensors), device);
   sums_ = Tensor::zeros(DType::kF64, {kNumGroups}, device);
@@ -99,18 +101,44 @@ std::int64_t Optimizer::num_steps_blocking() {
   return host.as<std::int64_t>()[0];
 }
 
-ConstTensorView Optimizer::average(std::string_view name) const {
+void Optimizer::set_num_steps_blocking(std::int64_t num_steps) {
+  Tensor host(DType::kI64, {1});
+  host.as<std::int64_t>()[0] = num_steps;
+  copy_blocking(step_, host);
+}
+
+const TrainedTensor* Optimizer::find(std::string_view name) const {
   const auto found = std::ranges::find(names_, name);
-  require(found != names_.end(), "no trained parameter is called '{}'", name);
-  const TensorView& average = tensors_->tensors()[static_cast<std::size_t>(found - names_.begin())].average;
-  require(average.present(), "no moving average is kept of '{}'; set training.average_decay", name);
-  return average;
+  return found == names_.end() ? nullptr
+                               : &tensors_->tensors()[static_cast<std::size_t>(found - names_.begin())];
+}
+
+void Optimizer::adopt_parameters_blocking() {
+  Stream stream(context_.device());
+  for (const TrainedTensor& tensor : tensors_->tensors()) {
+    if (tensor.narrow.present()) cast({.from = tensor.narrow, .to = tensor.parameter}, stream);
+    if (tensor.average.present()) cast({.from = tensor.parameter, .to = tensor.average}, stream);
+  }
+  stream.synchronize_blocking();
+}
+
+ConstTensorView Optimizer::average(std::string_view name) const {
+  const TrainedTensor* tensor = find(name);
+  require(tensor != nullptr, "no trained parameter is called '{}'", name);
+  require(tensor->average.present(), "no moving average is kept of '{}'; set training.average_decay", name);
+  return tensor->average;
 }
 
 std::int64_t Optimizer::state_bytes() const {
   std::int64_t bytes = 0;
   for (const Tensor& tensor : state_) bytes += tensor.bytes();
   return bytes;
+}
+
+void LossScale::restore(double value, int good_steps) {
+  if (!dynamic_) return;
+  value_ = value;
+  good_steps_ = good_steps;
 }
 
 void LossScale::update(bool finite) {

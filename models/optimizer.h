@@ -18,7 +18,9 @@ namespace flex {
 /// multiplies equal gradients by equal bits. Collective; allocates nothing.
 class Optimizer {
  public:
-  /// `parameters` must outlive it. With fp16 or bf16 it keeps fp32 copies of what is trained. Blocking.
+  /// `parameters` must outlive it; those that `config.frozen` names are trained no more. With fp16 or bf16
+  /// it keeps fp32 copies of what is trained. Blocking. @throws InputError as ModelParameters::freeze(), or
+  /// if nothing is left to train.
   Optimizer(ModelParameters& parameters, const TrainingConfig& config, RankContext& context);
 
   /// Queues one step from this rank's gradients, which are `loss_scale` times those of the loss. Gradients
@@ -30,6 +32,11 @@ class Optimizer {
   [[nodiscard]] double gradient_norm_blocking();
   /// Steps that changed something.
   [[nodiscard]] std::int64_t num_steps_blocking();
+  void set_num_steps_blocking(std::int64_t num_steps);
+  /// What is kept of a parameter on this rank; null if it is not trained.
+  [[nodiscard]] const TrainedTensor* find(std::string_view name) const;
+  /// After parameters were changed from outside: fp32 copies and averages begin anew from them. Moments stay.
+  void adopt_parameters_blocking();
   /// This rank's moving average of a parameter, in the optimizer's type. @throws InputError if none is kept.
   [[nodiscard]] ConstTensorView average(std::string_view name) const;
   /// The least that a step can do on this rank, reductions left out.
@@ -66,8 +73,11 @@ class LossScale {
       : value_(config.loss_scale), dynamic_(config.dynamic_loss_scale) {}
 
   [[nodiscard]] double value() const { return value_; }
+  [[nodiscard]] int good_steps() const { return good_steps_; }
   /// After a step whose gradients were all finite, or not.
   void update(bool finite);
+  /// Goes on from where another one was. One that is not dynamic keeps its value.
+  void restore(double value, int good_steps);
 
  private:
   double value_;

@@ -45,6 +45,9 @@ class ClassifierHead {
   void forward(const ModelPass& pass, ConstTensorView x, TensorView logits);
   void backward(const ModelPass& pass, ConstTensorView dlogits, ConstTensorView x, TensorView dx);
 
+  /// (B, C): what entered the linear layer in the last forward pass.
+  [[nodiscard]] ConstTensorView pooled() const { return pooled_; }
+
  private:
   NormLayer norm_;
   LinearLayer linear_;

@@ -51,6 +51,8 @@ class SwinV2Moe {
   [[nodiscard]] std::deque<PlannedLayer>& moe_layers() { return moe_layers_; }
   /// (B positions, C): what the blocks of a stage made in the last training pass; valid until the next pass.
   [[nodiscard]] ConstTensorView stage_output(std::int64_t stage) const;
+  /// (B, C of the last stage): what entered the linear head in the last forward pass; valid until the next.
+  [[nodiscard]] ConstTensorView pooled_features() const { return head_->pooled(); }
   /// Sum of the MoE layers' auxiliary losses in the last forward pass, which the stream must have run.
   [[nodiscard]] double auxiliary_loss_blocking();
   /// Bytes of activations, those of the MoE layers included.

@@ -109,6 +109,19 @@ StepResult Trainer::step_blocking(const ImageBatch& batch) {
   return result;
 }
 
+TrainerState Trainer::state_blocking() {
+  return {.step = step_,
+          .updates = optimizer_.num_steps_blocking(),
+          .loss_scale = loss_scale_.value(),
+          .good_steps = loss_scale_.good_steps()};
+}
+
+void Trainer::restore_blocking(const TrainerState& state) {
+  step_ = state.step;
+  optimizer_.set_num_steps_blocking(state.updates);
+  loss_scale_.restore(state.loss_scale, state.good_steps);
+}
+
 double Trainer::loss_over_ranks_blocking() {
   if (context_.size() > 1) {
     context_.data().all_reduce(loss_.view().data, 1, loss_.dtype(), ReduceOp::kSum, Traffic::kOther, stream_);

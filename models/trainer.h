@@ -25,6 +25,16 @@ struct StepResult {
   bool updated = true;  ///< false: a gradient was not finite, and nothing was changed
 };
 
+/// Where a trainer is, beside its tensors; equal on all ranks. Random numbers are functions of seed and step,
+/// so that this and the seed are all there is of them.
+struct TrainerState {
+  std::int64_t step = 0;     ///< steps taken, updates or not: the number of the next one
+  std::int64_t updates = 0;  ///< steps that changed something
+  double loss_scale = 1;
+  int good_steps = 0;  ///< since the loss scale changed or a gradient was not finite
+  friend bool operator==(const TrainerState&, const TrainerState&) = default;
+};
+
 /// Trains a model on this rank's share of each batch: rank p of W has samples [p B, (p + 1) B) of W B.
 /// Collective: every rank makes the same calls.
 class Trainer {
@@ -42,6 +52,10 @@ class Trainer {
 
   /// Times the operations of steps from now on, those of one rank; null: nobody does.
   void set_clock(OperationClock* clock);
+  [[nodiscard]] TrainerState state_blocking();
+  /// Goes on from `state`; what the tensors hold is the caller's to restore.
+  void restore_blocking(const TrainerState& state);
+  [[nodiscard]] RankContext& context() { return context_; }
   [[nodiscard]] SwinV2Moe& model() { return model_; }
   [[nodiscard]] Stream& stream() { return stream_; }
   [[nodiscard]] Optimizer& optimizer() { return optimizer_; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "base/json_object.h"
@@ -15,6 +16,23 @@ constexpr double kFirstLossScale = 65536;  // of fp16
 template <class T>
 void read_into(T& field, JsonObject& json, std::string_view key, const JsonRange& range = {}) {
   if (auto value = json.optional<T>(key, range)) field = std::move(*value);
+}
+
+// A list of name parts, or one alone.
+void read_frozen(std::vector<std::string>& frozen, JsonObject& json) {
+  constexpr std::string_view kKey = "frozen";
+  if (!json.contains(kKey)) return;
+  const nlohmann::json& value = json.raw(kKey);
+  if (value.is_string()) {
+    frozen = {json.required_text(kKey)};
+  } else {
+    if (!value.is_array())
+      json.reject(kKey, "is {}; it must be a part of a name, or a list of them", value.dump());
+    frozen = json.required<std::vector<std::string>>(kKey);
+  }
+  for (const std::string& part : frozen) {
+    if (part.empty()) json.reject(kKey, "holds an empty part, which every name has; leave it out");
+  }
 }
 
 }  // namespace
@@ -65,6 +83,7 @@ TrainingConfig read_training_config(JsonObject json) {
       json.optional_one_of("schedule", {"cosine", "constant"}).value_or("cosine") == "cosine";
   read_into(config.weight_decay, json, "weight_decay", not_negative);
   read_into(config.no_decay, json, "no_decay");
+  read_frozen(config.frozen, json);
   read_into(config.beta1, json, "beta1", share);
   read_into(config.beta2, json, "beta2", share);
   read_into(config.epsilon, json, "epsilon", JsonRange::above(0));
@@ -89,6 +108,8 @@ ModelFile read_model_file(const std::filesystem::path& path) {
   file.model = read_model_config(json);
   if (auto training = json.optional<JsonObject>("training"))
     file.training = read_training_config(std::move(*training));
+  if (auto data = json.optional<JsonObject>("data"))
+    file.data = read_data_config(std::move(*data), path.parent_path());
   json.finish();
   return file;
 }

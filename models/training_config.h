@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kernels/dtype.h"
+#include "models/data/data_config.h"
 #include "models/model_config.h"
 
 namespace flex {
@@ -22,6 +24,9 @@ struct TrainingConfig {
   double weight_decay = 0.05;
   /// Names that hold one of these do not decay; nor do tensors of one axis.
   std::vector<std::string> no_decay = {"cpb_mlp", "cosine_projector", "sim_matrix", "temperature"};
+  /// Parameters whose names hold one of these stay as they are: no update, no moments, no part in the
+  /// gradient norm.
+  std::vector<std::string> frozen{};
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
@@ -46,10 +51,12 @@ void validate(const TrainingConfig& config, int world);
 /// finish(). @throws InputError.
 [[nodiscard]] TrainingConfig read_training_config(JsonObject json);
 
-/// A file: the model's keys, and `training` as an object. @throws InputError, FileError.
+/// A file: the model's keys, `training` as an object, and `data` as another, whose relative paths begin at
+/// the file's folder. @throws InputError, FileError.
 struct ModelFile {
   ModelConfig model;
   TrainingConfig training;
+  std::optional<DataConfig> data{};
 };
 [[nodiscard]] ModelFile read_model_file(const std::filesystem::path& path);
 

@@ -44,16 +44,6 @@ Shape local_shape(const Spec& spec) {
                                      : Shape{spec.shard.experts, spec.shard.rows};
 }
 
-// Calls copy(local element, whole element, count) for each contiguous run that the shard holds.
-template <class F>
-void for_each_run(const Shard& shard, F copy) {
-  const std::int64_t kept = std::clamp<std::int64_t>(shard.full_rows - shard.row_begin, 0, shard.rows);
-  for (std::int64_t e = 0; e < shard.experts; ++e) {
-    copy(e * shard.rows * shard.inner,
-         ((shard.expert_begin + e) * shard.full_rows + shard.row_begin) * shard.inner, kept * shard.inner);
-  }
-}
-
 Parameter make_parameter(const Spec& spec, std::uint64_t seed, Device device) {
   Parameter result{.name = spec.name,
                    .full_shape = spec.full_shape,
@@ -67,15 +57,15 @@ Parameter make_parameter(const Spec& spec, std::uint64_t seed, Device device) {
   const Shape shape = local_shape(spec);
   Tensor host = Tensor::zeros(spec.dtype, shape);
   const std::uint64_t key = splitmix64(seed) ^ hash_name(spec.name);
-  for_each_run(result.shard, [&](std::int64_t local, std::int64_t whole, std::int64_t count) {
+  for (const ShardRun& run : runs_of(result.shard)) {
     constexpr std::int64_t kBlock = std::int64_t{1} << 18;
-    for_each_block(count, kBlock, [&](std::int64_t begin, std::int64_t end) {
+    for_each_block(run.count, kBlock, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
-        const double value = spec.bound == 0 ? 0 : spec.bound * uniform_at(key, whole + i);
-        set_host_element(host, local + i, spec.constant + value);
+        const double value = spec.bound == 0 ? 0 : spec.bound * uniform_at(key, run.whole + i);
+        set_host_element(host, run.local + i, spec.constant + value);
       }
     });
-  });
+  }
   result.value = Tensor(spec.dtype, shape, device);
   copy_blocking(result.value, host);
   result.gradient = Tensor::zeros(spec.dtype, shape, device);
@@ -145,6 +135,17 @@ std::vector<Spec> expert_specs(const MoeConfig& c, const Workload& w, int rank) 
 
 }  // namespace
 
+std::vector<ShardRun> runs_of(const Shard& shard) {
+  const std::int64_t kept = std::clamp<std::int64_t>(shard.full_rows - shard.row_begin, 0, shard.rows);
+  std::vector<ShardRun> runs;
+  for (std::int64_t e = 0; e < shard.experts; ++e) {
+    runs.push_back({.local = e * shard.rows * shard.inner,
+                    .whole = ((shard.expert_begin + e) * shard.full_rows + shard.row_begin) * shard.inner,
+                    .count = kept * shard.inner});
+  }
+  return runs;
+}
+
 MoeParameters::MoeParameters(const MoeConfig& config, int world, int rank, Device device) {
   validate(config, world);
   const std::uint64_t seed = splitmix64(config.seed) + config.layer;
@@ -206,6 +207,15 @@ ExpertParameters<ConstTensorView> as_const(const ExpertParameters<TensorView>& v
           .fc2_bias = optional(views.fc2_bias)};
 }
 
+Shard shard_of_rank(const Parameter& parameter, int world, int rank) {
+  Shard shard = parameter.shard;
+  if (parameter.replicated) return shard;
+  const std::int64_t sharing = std::max<std::int64_t>(1, world * shard.experts / parameter.full_shape[0]);
+  shard.expert_begin = sharing > 1 ? rank / sharing : rank * shard.experts;
+  shard.row_begin = rank % sharing * shard.rows;
+  return shard;
+}
+
 void load_parameter(Parameter& parameter, ConstTensorView whole) {
   require(
       whole.shape == parameter.full_shape && whole.dtype == parameter.value.dtype() && whole.device.is_cpu(),
@@ -213,10 +223,10 @@ void load_parameter(Parameter& parameter, ConstTensorView whole) {
       to_string(parameter.full_shape), name(whole.dtype), to_string(whole.shape), to_string(whole.device));
   Tensor host = Tensor::zeros(parameter.value.dtype(), parameter.value.shape());
   const std::int64_t element = size_bytes(whole.dtype);
-  for_each_run(parameter.shard, [&](std::int64_t local, std::int64_t from, std::int64_t count) {
-    std::memcpy(host.as<char>() + local * element, whole.as<char>() + from * element,
-                static_cast<std::size_t>(count * element));
-  });
+  for (const ShardRun& run : runs_of(parameter.shard)) {
+    std::memcpy(host.as<char>() + run.local * element, whole.as<char>() + run.whole * element,
+                static_cast<std::size_t>(run.count * element));
+  }
   copy_blocking(parameter.value, host);
 }
 
@@ -229,10 +239,10 @@ void store_shard(const Parameter& parameter, const Tensor& value_or_gradient, Te
   Tensor host(value_or_gradient.dtype(), value_or_gradient.shape());
   copy_blocking(host, value_or_gradient);
   const std::int64_t element = size_bytes(whole.dtype);
-  for_each_run(parameter.shard, [&](std::int64_t local, std::int64_t to, std::int64_t count) {
-    std::memcpy(whole.as<char>() + to * element, host.as<char>() + local * element,
-                static_cast<std::size_t>(count * element));
-  });
+  for (const ShardRun& run : runs_of(parameter.shard)) {
+    std::memcpy(whole.as<char>() + run.whole * element, host.as<char>() + run.local * element,
+                static_cast<std::size_t>(run.count * element));
+  }
 }
 
 }  // namespace flex

@@ -22,6 +22,15 @@ struct Shard {
   std::int64_t inner = 1;
 };
 
+/// Elements that are neighbours both in a shard and in the whole parameter.
+struct ShardRun {
+  std::int64_t local = 0;  ///< first element in the shard
+  std::int64_t whole = 0;  ///< first element in the whole parameter
+  std::int64_t count = 0;
+};
+/// All that a shard holds but its padding, in the order of the whole parameter.
+[[nodiscard]] std::vector<ShardRun> runs_of(const Shard& shard);
+
 /// One parameter as this rank holds it, with its gradient.
 struct Parameter {
   std::string name;        ///< e.g. `experts.batched_fc1_w`
@@ -59,6 +68,9 @@ class MoeParameters {
 [[nodiscard]] ExpertParameters<TensorView> expert_gradients(MoeParameters& parameters);
 /// The same views for reading.
 [[nodiscard]] ExpertParameters<ConstTensorView> as_const(const ExpertParameters<TensorView>& views);
+
+/// The shard of a parameter that `rank` of `world` holds, from the one that this rank holds.
+[[nodiscard]] Shard shard_of_rank(const Parameter& parameter, int world, int rank);
 
 /// Copies this rank's part of `whole` (host memory, the parameter's full_shape and type) into `parameter`.
 /// Blocking.

@@ -13,6 +13,9 @@ struct RgbImage {
   std::vector<std::uint8_t> pixels{};  ///< (height, width, 3)
 };
 
+/// Which part of a data set.
+enum class DataSplit : std::uint8_t { kTraining, kValidation };
+
 /// Labelled images, each found by its number. What it says does not change while it lives; all its functions
 /// may be called from several threads at once.
 class ImageSet {

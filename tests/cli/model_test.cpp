@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tests/base/temporary_directory.h"
@@ -60,6 +61,28 @@ TEST(ModelProgram, TrainsOnRanksAsOnOne) {
   // The capacity is fixed, so that ranks drop other tokens than one rank does; the first loss differs by that
   // alone.
   EXPECT_NEAR(policy[0], alone[0], 0.05 * alone[0]);
+}
+
+TEST(ModelProgram, WritesALineOfMetricsForEachStep) {
+  const TemporaryDirectory directory;
+  const std::string metrics = (directory / "metrics.jsonl").string();
+  const Result result = flexmoe("train --json --steps 3 --ranks 2 --metrics " + metrics + " " + kConfigs +
+                                "swinv2_moe_micro.json");
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const nlohmann::json steps = nlohmann::json::parse(result.out)["steps"];
+  std::ifstream file(metrics);
+  std::size_t count = 0;
+  for (std::string line; std::getline(file, line); ++count) {
+    const nlohmann::json json = nlohmann::json::parse(line);
+    for (const auto& [key, value] : json.items()) EXPECT_TRUE(value.is_primitive()) << key;
+    EXPECT_EQ(json["step"], count + 1);
+    for (const char* key : {"loss", "cross_entropy", "auxiliary_loss", "gradient_norm", "learning_rate"})
+      EXPECT_EQ(json[key], steps.at(count)[key]) << key;
+    EXPECT_GT(json["images_per_s"], 0);
+    EXPECT_EQ(json["plans"], "r1 d1 linear");
+    EXPECT_EQ(json.contains("moe_share"), count == 1);  // of the sampled step
+  }
+  EXPECT_EQ(count, 3U);
 }
 
 TEST(ModelProgram, RecordsATrainingRun) {

@@ -61,6 +61,20 @@ TEST_F(ReportProgram, MakesAPageOfWhatOtherCommandsPrint) {
   EXPECT_THAT(html, HasSubstr("A layer on 16 to 64 ranks of azure_ndv4_a100, training pass, predicted."));
 }
 
+TEST_F(ReportProgram, DrawsTrainingRunsOverEachOther) {
+  const std::string step = R"("epoch": 0, "updated": true, "loss": 2, "learning_rate": 0.1})";
+  const std::string one = write("one.jsonl", R"({"kind": "step", "step": 1, )" + step + "\n");
+  const std::string two = write("two.jsonl", R"({"kind": "step", "step": 2, )" + step + "\n");
+  const Result result = report(one + " " + two + " -o " + file("report.html"));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const std::string html = read_all(file("report.html"));
+  EXPECT_THAT(html, HasSubstr("2 runs of up to 2 steps, drawn over each other."));
+  const Result bad = report(one + " " + write("bad.jsonl", "{\"kind\": 3}\n") + " -o " + file("other.html"));
+  EXPECT_EQ(bad.exit_code, 2);
+  EXPECT_THAT(bad.err, HasSubstr("bad.jsonl:1: kind: is 3"));
+  EXPECT_FALSE(std::filesystem::exists(file("other.html")));
+}
+
 TEST_F(ReportProgram, BadInputIsOneLineAndLeavesThePageAsItWas) {
   const std::string page = write("report.html", "older");
   const struct {

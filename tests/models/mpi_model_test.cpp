@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 
+#include "models/checkpoint/training_checkpoint.h"
+#include "runtime/gather_texts.h"
 #include "runtime/mpi_communicator.h"
+#include "tests/base/temporary_directory.h"
 #include "tests/models/chosen_plans.h"
 #include "tests/models/training_runs.h"
 
@@ -33,6 +36,34 @@ TEST_P(MpiModel, TrainsAsOnOneRank) {
   const std::vector<double> losses = losses_of(trainer, context);
   for (std::size_t step = 0; step < expected.size(); ++step)
     EXPECT_NEAR(losses[step], expected[step], kTolerance * expected[step]) << plan << ", step " << step;
+}
+
+// Processes write a checkpoint together, and one rank of another job goes on from it.
+TEST(MpiCheckpoint, GoesOnOnOneRank) {
+  const ModelConfig model = model_of(micro_model("swinv2", 2, "linear"));
+  const TrainingConfig training = micro_training(DType::kF64, 4);
+  const auto world = make_mpi_world(session(), 2, 30s);
+  RankContext context(*world, Device::cpu());
+  std::optional<TemporaryDirectory> directory;  // rank 0's
+  if (world->rank() == 0) directory.emplace();
+  const std::filesystem::path folder =
+      gather_texts_blocking(directory ? directory->path().string() : std::string(), *world)[0];
+  Trainer trainer(model, training, {}, context);
+  save_checkpoint(folder, trainer);
+  const std::vector<double> losses = losses_of(trainer, context);
+  if (world->rank() == 0) {
+    std::vector<double> alone;
+    run_ranks({1, 1}, 60s, [&](Communicator& communicator) {
+      RankContext one(communicator, Device::cpu());
+      Trainer other(model, training, {}, one);
+      EXPECT_TRUE(resume_from(folder, other).has_value());
+      alone = losses_of(other, one);
+    });
+    for (std::size_t step = 0; step < alone.size(); ++step)
+      EXPECT_NEAR(losses[step], alone[step], kTolerance * alone[step]) << "step " << step;
+  }
+  EXPECT_EQ(resume_from(folder, trainer)->step, 0);
+  EXPECT_EQ(losses_of(trainer, context), losses);
 }
 
 INSTANTIATE_TEST_SUITE_P(Plans, MpiModel,

@@ -1,5 +1,9 @@
 #include "traces/report/report_document.h"
 
+#include <algorithm>
+#include <iterator>
+#include <optional>
+
 #include "base/json.h"
 
 namespace flex {
@@ -23,7 +27,15 @@ void remove_null_members(nlohmann::json& value) {
 }
 
 constexpr const char* kMakers =
-    "a report is made of what `flexmoe replay -o`, `flexmoe tune --json` and `flexmoe simulate --json` write";
+    "a report is made of what `flexmoe replay -o`, `flexmoe tune --json` and `flexmoe simulate --json` "
+    "write, "
+    "and of the metrics (.jsonl) of `flexmoe train`";
+
+ReportDocument read_training_document(const std::filesystem::path& path) {
+  TrainingMetrics metrics = read_metrics(path);
+  require(!metrics.steps.empty() || !metrics.evaluations.empty(), "{}: holds no metrics yet", path.string());
+  return {path.string(), TrainingDocument{.runs = {{path.string(), std::move(metrics)}}}};
+}
 
 }  // namespace
 
@@ -45,7 +57,25 @@ ReportDocument parse_report_document(nlohmann::json value, const std::string& wh
 }
 
 ReportDocument read_report_document(const std::filesystem::path& path) {
+  if (path.extension() == ".jsonl") return read_training_document(path);
   return parse_report_document(read_json_file(path), path.string());
+}
+
+std::vector<ReportDocument> join_training_runs(std::vector<ReportDocument> documents) {
+  std::vector<ReportDocument> joined;
+  std::optional<std::size_t> first;
+  for (ReportDocument& document : documents) {
+    auto* training = std::get_if<TrainingDocument>(&document.content);
+    if (training == nullptr || !first) {
+      if (training != nullptr) first = joined.size();
+      joined.push_back(std::move(document));
+      continue;
+    }
+    auto& runs = std::get<TrainingDocument>(joined[*first].content).runs;
+    std::ranges::move(training->runs, std::back_inserter(runs));
+    joined[*first].file += ", " + document.file;
+  }
+  return joined;
 }
 
 }  // namespace flex

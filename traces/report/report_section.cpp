@@ -42,6 +42,9 @@ void add_names(const ReportDocument& document, Palette& palette) {
                           for (const ReportSize& size : simulate.sizes) {
                             for (const ReportPrediction& one : size.predictions) palette.add(one.plans);
                           }
+                        },
+                        [&](const TrainingDocument& training) {
+                          for (const ReportRun& run : training.runs) palette.add(run.name);
                         }},
              document.content);
 }
@@ -50,7 +53,8 @@ ReportSection section_of(const ReportDocument& document, const Palette& palette)
   return std::visit(
       Overloaded{[&](const ReplayDocument& replay) { return replay_section(replay, palette); },
                  [&](const TuneDocument& tune) { return tune_section(tune, palette); },
-                 [&](const SimulateDocument& simulate) { return simulate_section(simulate, palette); }},
+                 [&](const SimulateDocument& simulate) { return simulate_section(simulate, palette); },
+                 [&](const TrainingDocument& training) { return training_section(training, palette); }},
       document.content);
 }
 

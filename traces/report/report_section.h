@@ -31,6 +31,8 @@ void add_names(const ReportDocument& document, Palette& palette);
 [[nodiscard]] ReportSection tune_section(const TuneDocument& document, const Palette& palette);
 [[nodiscard]] ReportSection simulate_section(const SimulateDocument& document, const Palette& palette);
 
+[[nodiscard]] ReportSection training_section(const TrainingDocument& document, const Palette& palette);
+
 /// The one that fits.
 [[nodiscard]] ReportSection section_of(const ReportDocument& document, const Palette& palette);
 

@@ -8,6 +8,7 @@
 #include "tests/traces/report/browser.h"
 #include "tests/traces/report/other_documents.h"
 #include "tests/traces/report/sample_replay.h"
+#include "tests/traces/report/sample_training.h"
 #include "traces/report/chart.h"
 #include "traces/report/report_page.h"
 #include "traces/report/vega_library.h"
@@ -83,20 +84,24 @@ class ReportInBrowser : public ::testing::Test {
     for (std::size_t i = 0; i < documents.size(); ++i) {
       parsed.push_back(parse_report_document(documents[i], "run" + std::to_string(i) + ".json"));
     }
+    return load_parsed(parsed, query);
+  }
+
+  LoadedPage load_parsed(const std::vector<ReportDocument>& parsed, const std::string& query = {}) {
     const auto path = directory_ / "report.html";
     std::ofstream(path) << report_page(parsed, vega_);
     return load_page(path, query);
   }
 
   /// Every chart drew something, and nothing went wrong.
-  static void expect_drawn(const LoadedPage& page, std::size_t num_charts) {
+  static void expect_drawn(const LoadedPage& page, std::size_t num_charts, std::size_t least_marks = 2) {
     EXPECT_EQ(page.console, "");
     EXPECT_THAT(page.html, HasSubstr("data-drawn=\"" + std::to_string(num_charts) + "\""));
     EXPECT_THAT(page.html, HasSubstr("data-errors=\"[]\""));
     const std::vector<std::string> figures = all_between(page.html, "<figure id=", "</figure>");
     EXPECT_EQ(figures.size(), num_charts);
     for (const std::string& figure : figures) {
-      EXPECT_GE(num_marks(figure), 2U) << figure.substr(0, 400);
+      EXPECT_GE(num_marks(figure), least_marks) << figure.substr(0, 400);
       EXPECT_THAT(figure, testing::Not(HasSubstr("NaN"))) << figure.substr(0, 400);
     }
   }
@@ -136,6 +141,20 @@ TEST_F(ReportInBrowser, DrawsScenariosOfAllKindsOfDocumentsInTheDark) {
   EXPECT_THAT(page.html, HasSubstr("data-theme=\"dark\""));
   // 2 scenarios of 5 policies; 2 layers with 2 searches of 6 figures; 3 sizes with one plan of 5.
   expect_figures(page, documents, 2U * 5U * 8U + 2U * 2U * 6U + 3U * 5U);
+}
+
+// A long run, whose curves are thinned and whose gradient norm needs a logarithmic axis, over a run of one
+// step, whose curves are points.
+TEST_F(ReportInBrowser, DrawsTheCurvesOfTrainingRuns) {
+  std::vector<ReportDocument> documents;
+  for (const std::int64_t steps : {900, 1}) {
+    const auto path = directory_ / ("run" + std::to_string(steps) + ".jsonl");
+    std::ofstream(path) << sample_training(steps);
+    documents.push_back(read_report_document(path));
+  }
+  expect_drawn(load_parsed({documents[0]}), 6, 1);  // a line is one mark
+  expect_drawn(load_parsed({documents[1]}), 4, 1);
+  expect_drawn(load_parsed(join_training_runs(documents), "?theme=dark"), 6, 1);
 }
 
 // Names that would be code in a page that took them for it.
