@@ -15,7 +15,7 @@ constexpr std::size_t kChannels = 3;
 using ValueMap = std::array<std::uint8_t, kValues>;
 
 std::uint8_t to_byte(double value) {
-  return static_cast<std::uint8_t>(std::clamp(value, 0.0, static_cast<double>(kMost)) + 0.5);
+  return static_cast<std::uint8_t>(std::lround(std::clamp(value, 0.0, static_cast<double>(kMost))));
 }
 
 std::uint8_t blend(int neutral, int value, double factor) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -75,7 +76,7 @@ std::vector<std::int32_t> labels_of(const ImageBatch& batch) {
 std::vector<int> indices_of(const ImageBatch& batch) {
   std::vector<int> indices;
   for (std::int64_t row = 0; row < batch.images.size(0); ++row)
-    indices.push_back(static_cast<int>(batch.images.slice<float>(row)[0] + 0.5F));
+    indices.push_back(static_cast<int>(std::lround(batch.images.slice<float>(row)[0])));
   return indices;
 }
 

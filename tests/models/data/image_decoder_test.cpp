@@ -135,9 +135,10 @@ TEST(ImageDecoder, DamagedFilesNeverDoMoreThanThrow) {
   for (const std::string& file : files) {
     for (int round = 0; round < 400; ++round) {
       std::string damaged = file;
-      for (std::int64_t i = random.below(8); i >= 0; --i)
-        damaged[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(file.size())))] ^=
-            static_cast<char>(1U << random.below(8));
+      for (std::int64_t i = random.below(8); i >= 0; --i) {
+        char& byte = damaged[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(file.size())))];
+        byte = static_cast<char>(static_cast<unsigned char>(byte) ^ (1U << random.below(8)));
+      }
       if (random.below(4) == 0)
         damaged.resize(static_cast<std::size_t>(random.below(1 + static_cast<std::int64_t>(file.size()))));
       try {
