@@ -22,6 +22,14 @@ constexpr std::int64_t kBatchSeed = 11;
 ModelConfig micro() { return model_of(micro_model("swinv2", 4)); }
 TrainingConfig training() { return micro_training(DType::kF32, 1'000'000); }
 
+bool has_leftover(const std::filesystem::path& folder) {
+  std::error_code missing;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, missing)) {
+    if (entry.path().filename().string().starts_with(".")) return true;
+  }
+  return false;
+}
+
 // Trains on from the newest checkpoint until `end`, and writes one after every step.
 void train_on(const std::filesystem::path& folder, std::int64_t end, std::vector<double>* losses) {
   run_ranks({2, 1}, std::chrono::seconds(60), [&](Communicator& world) {
@@ -48,6 +56,7 @@ TEST(CheckpointCrash, ARunThatIsKilledGoesOnWithTheSameLosses) {
   PhiloxStream random(7, 0);
   std::int64_t newest = 0;
   int killed = 0;
+  int interrupted = 0;  // in the middle of a checkpoint
   for (int round = 0; round < kRounds; ++round) {
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
@@ -62,6 +71,7 @@ TEST(CheckpointCrash, ARunThatIsKilledGoesOnWithTheSameLosses) {
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
     killed += WIFSIGNALED(status) ? 1 : 0;
+    interrupted += has_leftover(folder) ? 1 : 0;
     const FoundCheckpoint found = find_latest_checkpoint(folder);
     EXPECT_TRUE(found.damaged.empty()) << found.damaged.front();
     if (!found.path) continue;
@@ -70,12 +80,14 @@ TEST(CheckpointCrash, ARunThatIsKilledGoesOnWithTheSameLosses) {
     newest = step;
   }
   EXPECT_EQ(killed, kRounds);
+  EXPECT_GE(interrupted, 1) << "no round was killed while it wrote";
   ASSERT_GE(newest, 1) << "no round came to write a checkpoint";
+  RecordProperty("interrupted", interrupted);
+  RecordProperty("newest_step", static_cast<int>(newest));
   std::vector<double> rest;
   train_on(folder, newest + 2, &rest);
   EXPECT_EQ(rest.size(), 2U);
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    EXPECT_FALSE(entry.path().filename().string().starts_with(".")) << entry.path() << " was left behind";
+  EXPECT_FALSE(has_leftover(folder));
   std::vector<double> all;
   train_on(directory / "whole", newest + 2, &all);
   ASSERT_EQ(all.size(), static_cast<std::size_t>(newest + 2));
