@@ -39,6 +39,16 @@ std::filesystem::path resolve(const std::string& text) {
   return *found.path;
 }
 
+// False for a file so damaged that it does not even list its tensors.
+bool is_readable(const std::filesystem::path& path) {
+  try {
+    static_cast<void>(ParameterFiles(path));
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 void inspect(const std::string& text, bool json, Outcome& outcome) {
   const std::filesystem::path path = resolve(text);
   std::optional<CheckpointManifest> manifest;
@@ -50,6 +60,13 @@ void inspect(const std::string& text, bool json, Outcome& outcome) {
     } catch (const InputError& error) {
       damage = error.what();
     }
+  }
+  if (damage && !is_readable(path)) {
+    const nlohmann::ordered_json short_json = {
+        {"path", path.string()}, {"whole", false}, {"damage", *damage}};
+    json ? fmt::print("{}\n", short_json.dump(2)) : fmt::print("{}\nDAMAGED: {}\n", path.string(), *damage);
+    outcome.exit_code = 1;
+    return;
   }
   const InspectedCheckpoint inspected = {ParameterFiles(path), std::move(manifest), std::move(damage)};
   json ? fmt::print("{}\n", checkpoint_json(inspected).dump(2))
