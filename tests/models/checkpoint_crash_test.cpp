@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <thread>
 
@@ -54,6 +55,9 @@ TEST(CheckpointCrash, ARunThatIsKilledGoesOnWithTheSameLosses) {
   const TemporaryDirectory directory;
   const std::filesystem::path folder = directory / "killed";
   PhiloxStream random(7, 0);
+  const auto begin = std::chrono::steady_clock::now();
+  train_on(directory / "timed", 2, nullptr);
+  const auto two_steps = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin);
   std::int64_t newest = 0;
   int killed = 0;
   int interrupted = 0;  // in the middle of a checkpoint
@@ -64,9 +68,8 @@ TEST(CheckpointCrash, ARunThatIsKilledGoesOnWithTheSameLosses) {
       train_on(folder, 1'000'000, nullptr);
       ::_exit(0);
     }
-    // From before the first write to some checkpoints later.
-    std::this_thread::sleep_for(
-        std::chrono::microseconds(100'000 + static_cast<int>(random.uniform() * 400'000)));
+    // From before the first write to behind the second.
+    std::this_thread::sleep_for(two_steps * (0.3 + 1.2 * random.uniform()));
     ASSERT_EQ(::kill(child, SIGKILL), 0);
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
