@@ -30,7 +30,7 @@ struct ConvertOptions {
 
 // What a path stands for: of a folder of checkpoints the newest whole one.
 std::filesystem::path resolve(const std::string& text) {
-  const std::filesystem::path path = text;
+  std::filesystem::path path = text;
   if (!std::filesystem::is_directory(path) || std::filesystem::exists(path / kManifestFile)) return path;
   const FoundCheckpoint found = find_latest_checkpoint(path);
   for (const std::string& line : found.damaged) log_warning("{}", line);
