@@ -30,13 +30,23 @@ struct ConvertOptions {
 
 // What a path stands for: of a folder of checkpoints the newest whole one.
 std::filesystem::path resolve(const std::string& text) {
-  const std::filesystem::path path = text;
+  std::filesystem::path path = text;
   if (!std::filesystem::is_directory(path) || std::filesystem::exists(path / kManifestFile)) return path;
   const FoundCheckpoint found = find_latest_checkpoint(path);
   for (const std::string& line : found.damaged) log_warning("{}", line);
   require(found.path.has_value(), "{}: holds neither {} nor a whole checkpoint step_...", text,
           kManifestFile);
   return *found.path;
+}
+
+// False for a file so damaged that it does not even list its tensors.
+bool is_readable(const std::filesystem::path& path) {
+  try {
+    static_cast<void>(ParameterFiles(path));
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 void inspect(const std::string& text, bool json, Outcome& outcome) {
@@ -50,6 +60,13 @@ void inspect(const std::string& text, bool json, Outcome& outcome) {
     } catch (const InputError& error) {
       damage = error.what();
     }
+  }
+  if (damage && !is_readable(path)) {
+    const nlohmann::ordered_json short_json = {
+        {"path", path.string()}, {"whole", false}, {"damage", *damage}};
+    json ? fmt::print("{}\n", short_json.dump(2)) : fmt::print("{}\nDAMAGED: {}\n", path.string(), *damage);
+    outcome.exit_code = 1;
+    return;
   }
   const InspectedCheckpoint inspected = {ParameterFiles(path), std::move(manifest), std::move(damage)};
   json ? fmt::print("{}\n", checkpoint_json(inspected).dump(2))

@@ -1,11 +1,12 @@
 #include "models/checkpoint/checkpoint_folder.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <functional>
 #include <random>
 
 #include "base/atomic_file.h"

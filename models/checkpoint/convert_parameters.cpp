@@ -84,8 +84,9 @@ ParameterNaming naming_for(NameConvention convention, BlockKind block) {
 
 // Larger elements first, so that all are aligned.
 void sort_by_alignment(std::vector<Output>& outputs) {
-  std::ranges::stable_sort(outputs, std::greater<>(),
-                           [](const Output& output) { return element_bytes(output.entry.dtype); });
+  std::ranges::sort(outputs, {}, [](const Output& output) {
+    return std::pair(-element_bytes(output.entry.dtype), std::string_view(output.entry.name));
+  });
 }
 
 /// The tensors of a conversion, under their new names.

@@ -37,8 +37,12 @@ ParameterGatherer::ParameterGatherer(std::span<const HeldTensor> tensors, RankCo
   std::int64_t pieces = 0;
   std::int64_t whole = 0;
   for (const HeldTensor& tensor : tensors) {
-    const std::int64_t local = tensor.local.num_elements() * size_bytes(DType::kF64);
-    pieces = std::max(pieces, is_spread(tensor) ? context.size() * local : local);
+    const std::int64_t local = tensor.local.bytes();
+    if (is_spread(tensor)) {
+      pieces = std::max(pieces, context.size() * local);
+    } else if (!context.device().is_cpu()) {
+      pieces = std::max(pieces, local);
+    }
     whole = std::max(whole, tensor.parameter->spec.num_elements() * size_bytes(tensor.stored));
   }
   pieces_ = Tensor(DType::kU8, {pieces}, context.device());

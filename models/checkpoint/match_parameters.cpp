@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <span>
 
 #include "base/json.h"
 #include "base/require.h"
@@ -24,7 +25,7 @@ std::string finding(const std::vector<std::string>& items, std::string_view what
   constexpr std::size_t kNamed = 3;
   const std::size_t named = std::min(items.size(), kNamed);
   std::string text =
-      fmt::format("{} {} ({}", items.size(), what, fmt::join(items.begin(), items.begin() + named, ", "));
+      fmt::format("{} {} ({}", items.size(), what, fmt::join(std::span(items).first(named), ", "));
   if (items.size() > named) text += fmt::format(" and {} more", items.size() - named);
   return text + ")";
 }
@@ -35,8 +36,11 @@ class ParameterMatch {
   ParameterMatch(const ParameterFiles& files, const ModelConfig& config, const LoadOptions& options)
       : files_(files), config_(config), options_(options), to_(naming_of(config.block)) {
     const ParameterNaming from = naming_of(files.names());
-    for (const StoredTensor& tensor : files.tensors())
-      by_name_.emplace(is_buffer(tensor.name) ? tensor.name : renamed(tensor.name, from, to_), &tensor);
+    for (const StoredTensor& tensor : files.tensors()) {
+      const std::string name = is_buffer(tensor.name) ? tensor.name : renamed(tensor.name, from, to_);
+      // Two names of one parameter, as a file of two conventions would have.
+      if (!by_name_.emplace(name, &tensor).second) extra_.push_back(tensor.name);
+    }
   }
 
   std::vector<MatchedParameter> run(const ModelParameters& parameters) {

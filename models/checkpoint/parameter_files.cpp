@@ -141,8 +141,8 @@ std::optional<std::array<std::int64_t, ModelConfig::kNumStages>> ParameterFiles:
     Tensor last(DType::kF64, {1});
     read_elements(*table, table->num_elements() - 1, 1, last, 0);
     const double largest = std::exp2(3 * last.as<double>()[0]) - 1;
-    const auto distance = static_cast<double>(table->shape[1] / 2);
-    window = largest > 0 ? std::llround(8 * distance / largest) + 1 : 0;
+    const std::int64_t distance = table->shape[1] / 2;
+    window = largest > 0 ? std::llround(8 * static_cast<double>(distance) / largest) + 1 : 0;
   }
   return windows;
 }

@@ -1,6 +1,7 @@
 #include "models/checkpoint/training_checkpoint.h"
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/build_facts.h"
 #include "base/require.h"
@@ -119,18 +120,21 @@ void require_same_model(const std::filesystem::path& path, const CheckpointManif
           path.string(), name(manifest.training.dtype), name(was), name(trainer.training().dtype), name(is));
 }
 
-// All that is wanted is there in its shape and type. Others are refused by name too.
+// All that is wanted is there in its shape and type, and nothing else.
 void require_tensors(const std::filesystem::path& path, const SafetensorsFile& file,
                      const std::vector<HeldTensor>& tensors) {
+  std::set<std::string_view> wanted_names;
   for (const HeldTensor& tensor : tensors) {
     const SafetensorsTensor& stored = file.at(tensor.name);
+    wanted_names.insert(tensor.name);
     const SafetensorsEntry wanted = entry_of(tensor);
     require(stored.shape == wanted.shape && stored.dtype == wanted.dtype,
             "{}: tensor {} is {} [{}], expected {} [{}]", path.string(), tensor.name, name_of(stored.dtype),
             fmt::join(stored.shape, ", "), name_of(wanted.dtype), fmt::join(wanted.shape, ", "));
   }
-  require(file.tensors().size() == tensors.size(), "{}: holds {} tensors, expected {}", path.string(),
-          file.tensors().size(), tensors.size());
+  for (const SafetensorsTensor& stored : file.tensors())
+    require(wanted_names.contains(stored.name), "{}: tensor {} is none of this training's", path.string(),
+            stored.name);
 }
 
 void read_tensors(const SafetensorsFile& file, const std::vector<HeldTensor>& tensors) {

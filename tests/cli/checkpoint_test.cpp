@@ -68,9 +68,14 @@ TEST_F(CheckpointProgram, SaysWhatIsDamaged) {
   EXPECT_EQ(one.exit_code, 1);
   EXPECT_THAT(one.out, HasSubstr("DAMAGED: " + path("step_00000012/optimizer.safetensors") +
                                  ": has 10 bytes; the manifest says "));
+  std::filesystem::resize_file(directory_ / "step_00000012" / kModelFile, 10);
+  const Result cut_off = flexmoe("checkpoint inspect " + path("step_00000012"));
+  EXPECT_EQ(cut_off.exit_code, 1);
+  EXPECT_THAT(cut_off.out, HasSubstr("DAMAGED: " + path("step_00000012/model.safetensors") +
+                                     ": has 10 bytes; the manifest says "));
   const Result newest = flexmoe("checkpoint inspect " + path());
   EXPECT_EQ(newest.exit_code, 0);
-  EXPECT_THAT(newest.err, HasSubstr("optimizer.safetensors: has 10 bytes"));
+  EXPECT_THAT(newest.err, HasSubstr("model.safetensors: has 10 bytes"));
   EXPECT_THAT(newest.out, HasSubstr("step 3 of 20"));
 }
 

@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <thread>
 
@@ -21,6 +22,14 @@ constexpr std::int64_t kBatchSeed = 11;
 
 ModelConfig micro() { return model_of(micro_model("swinv2", 4)); }
 TrainingConfig training() { return micro_training(DType::kF32, 1'000'000); }
+
+bool has_leftover(const std::filesystem::path& folder) {
+  std::error_code missing;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, missing)) {
+    if (entry.path().filename().string().starts_with(".")) return true;
+  }
+  return false;
+}
 
 // Trains on from the newest checkpoint until `end`, and writes one after every step.
 void train_on(const std::filesystem::path& folder, std::int64_t end, std::vector<double>* losses) {
@@ -46,8 +55,12 @@ TEST(CheckpointCrash, ARunThatIsKilledGoesOnWithTheSameLosses) {
   const TemporaryDirectory directory;
   const std::filesystem::path folder = directory / "killed";
   PhiloxStream random(7, 0);
+  const auto begin = std::chrono::steady_clock::now();
+  train_on(directory / "timed", 2, nullptr);
+  const auto two_steps = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin);
   std::int64_t newest = 0;
   int killed = 0;
+  int interrupted = 0;  // in the middle of a checkpoint
   for (int round = 0; round < kRounds; ++round) {
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
@@ -55,13 +68,13 @@ TEST(CheckpointCrash, ARunThatIsKilledGoesOnWithTheSameLosses) {
       train_on(folder, 1'000'000, nullptr);
       ::_exit(0);
     }
-    // From before the first write to some checkpoints later.
-    std::this_thread::sleep_for(
-        std::chrono::microseconds(100'000 + static_cast<int>(random.uniform() * 400'000)));
+    // From before the first write to behind the second.
+    std::this_thread::sleep_for(two_steps * (0.3 + 1.2 * random.uniform()));
     ASSERT_EQ(::kill(child, SIGKILL), 0);
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
     killed += WIFSIGNALED(status) ? 1 : 0;
+    interrupted += has_leftover(folder) ? 1 : 0;
     const FoundCheckpoint found = find_latest_checkpoint(folder);
     EXPECT_TRUE(found.damaged.empty()) << found.damaged.front();
     if (!found.path) continue;
@@ -70,12 +83,14 @@ TEST(CheckpointCrash, ARunThatIsKilledGoesOnWithTheSameLosses) {
     newest = step;
   }
   EXPECT_EQ(killed, kRounds);
+  EXPECT_GE(interrupted, 1) << "no round was killed while it wrote";
   ASSERT_GE(newest, 1) << "no round came to write a checkpoint";
+  RecordProperty("interrupted", interrupted);
+  RecordProperty("newest_step", static_cast<int>(newest));
   std::vector<double> rest;
   train_on(folder, newest + 2, &rest);
   EXPECT_EQ(rest.size(), 2U);
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    EXPECT_FALSE(entry.path().filename().string().starts_with(".")) << entry.path() << " was left behind";
+  EXPECT_FALSE(has_leftover(folder));
   std::vector<double> all;
   train_on(directory / "whole", newest + 2, &all);
   ASSERT_EQ(all.size(), static_cast<std::size_t>(newest + 2));
