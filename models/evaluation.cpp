@@ -51,12 +51,13 @@ std::vector<std::vector<std::int64_t>> gather_ragged_blocking(const std::vector<
 
 }  // namespace
 
-Evaluation::Evaluation(std::int64_t num_classes) : num_classes_(num_classes) {
+ClassifierEvaluation::ClassifierEvaluation(std::int64_t num_classes) : num_classes_(num_classes) {
   require(num_classes >= 1, "Evaluation: {} classes; there is at least 1", num_classes);
   class_samples_.resize(static_cast<std::size_t>(num_classes));
 }
 
-void Evaluation::check(ConstTensorView logits, ConstTensorView labels, std::int64_t num_valid) const {
+void ClassifierEvaluation::check(ConstTensorView logits, ConstTensorView labels,
+                                 std::int64_t num_valid) const {
   require(logits.shape.rank() == 2 && logits.size(1) == num_classes_ && logits.contiguous() &&
               logits.device.is_cpu(),
           "Evaluation: logits are {} on {}, expected (B, {}) in host memory", to_string(logits.shape),
@@ -73,7 +74,7 @@ void Evaluation::check(ConstTensorView logits, ConstTensorView labels, std::int6
   }
 }
 
-void Evaluation::add(ConstTensorView logits, ConstTensorView labels, std::int64_t num_valid) {
+void ClassifierEvaluation::add(ConstTensorView logits, ConstTensorView labels, std::int64_t num_valid) {
   check(logits, labels, num_valid);
   std::vector<double> row(static_cast<std::size_t>(num_classes_));
   for (std::int64_t i = 0; i < num_valid; ++i) {
@@ -83,7 +84,7 @@ void Evaluation::add(ConstTensorView logits, ConstTensorView labels, std::int64_
   }
 }
 
-void Evaluation::add_row(std::span<const double> logits, std::int64_t label) {
+void ClassifierEvaluation::add_row(std::span<const double> logits, std::int64_t label) {
   ++num_samples_;
   ++class_samples_[static_cast<std::size_t>(label)];
   sum_cross_entropy_ += cross_entropy_of(logits, label);
@@ -98,7 +99,7 @@ void Evaluation::add_row(std::span<const double> logits, std::int64_t label) {
   ++confusion_[label * num_classes_ + predicted];
 }
 
-void Evaluation::merge(const Evaluation& other) {
+void ClassifierEvaluation::merge(const ClassifierEvaluation& other) {
   require(other.num_classes_ == num_classes_, "Evaluation: {} classes cannot be merged with {}", num_classes_,
           other.num_classes_);
   num_samples_ += other.num_samples_;
@@ -109,7 +110,7 @@ void Evaluation::merge(const Evaluation& other) {
   for (const auto& [place, count] : other.confusion_) confusion_[place] += count;
 }
 
-void Evaluation::sum_over_ranks_blocking(RankContext& context) {
+void ClassifierEvaluation::sum_over_ranks_blocking(RankContext& context) {
   constexpr std::size_t kSums = 5;
   std::vector<std::int64_t> mine = {num_classes_, num_samples_, num_top1_, num_top5_,
                                     std::bit_cast<std::int64_t>(sum_cross_entropy_)};
@@ -120,9 +121,9 @@ void Evaluation::sum_over_ranks_blocking(RankContext& context) {
     require(all[rank].front() == all.front().front(), "Evaluation: rank {} has {} classes, rank 0 has {}",
             rank, all[rank].front(), all.front().front());
   }
-  Evaluation sum(num_classes_);
+  ClassifierEvaluation sum(num_classes_);
   for (const std::vector<std::int64_t>& numbers : all) {
-    Evaluation part(num_classes_);
+    ClassifierEvaluation part(num_classes_);
     part.num_samples_ = numbers[1];
     part.num_top1_ = numbers[2];
     part.num_top5_ = numbers[3];
@@ -136,24 +137,24 @@ void Evaluation::sum_over_ranks_blocking(RankContext& context) {
   *this = std::move(sum);
 }
 
-double Evaluation::share(std::int64_t count) const {
+double ClassifierEvaluation::share(std::int64_t count) const {
   return num_samples_ == 0 ? 0 : static_cast<double>(count) / static_cast<double>(num_samples_);
 }
 
-double Evaluation::cross_entropy() const {
+double ClassifierEvaluation::cross_entropy() const {
   return num_samples_ == 0 ? 0 : sum_cross_entropy_ / static_cast<double>(num_samples_);
 }
 
-std::int64_t Evaluation::num_of_class(std::int64_t label) const {
+std::int64_t ClassifierEvaluation::num_of_class(std::int64_t label) const {
   return class_samples_.at(static_cast<std::size_t>(label));
 }
 
-std::int64_t Evaluation::confusion(std::int64_t label, std::int64_t predicted) const {
+std::int64_t ClassifierEvaluation::confusion(std::int64_t label, std::int64_t predicted) const {
   const auto found = confusion_.find(label * num_classes_ + predicted);
   return found == confusion_.end() ? 0 : found->second;
 }
 
-std::vector<ConfusedPair> Evaluation::most_confused(std::size_t most) const {
+std::vector<ConfusedPair> ClassifierEvaluation::most_confused(std::size_t most) const {
   std::vector<ConfusedPair> pairs;
   for (const auto& [place, count] : confusion_) {
     const ConfusedPair pair{place / num_classes_, place % num_classes_, count};

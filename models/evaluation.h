@@ -24,20 +24,20 @@ struct ConfusedPair {
 /// How well a classifier does on labelled samples, as counts and sums: parts of a data set add up to the
 /// whole. Of equal logits those of the lower class come first. A row of logits that holds a NaN is wrong, has
 /// no prediction, and makes the cross entropy NaN.
-class Evaluation {
+class ClassifierEvaluation {
  public:
   /// Ranks that top5() looks at; where there are fewer classes, all.
   static constexpr std::int64_t kTopFive = 5;
 
   /// @throws InputError for less than one class.
-  explicit Evaluation(std::int64_t num_classes);
+  explicit ClassifierEvaluation(std::int64_t num_classes);
 
   /// Adds the first `num_valid` rows of logits (B, K) of any floating type, in host memory, with labels (B)
   /// i32. @throws InputError for shapes or types that disagree, and for a label that is no class; then
   /// nothing was added.
   void add(ConstTensorView logits, ConstTensorView labels, std::int64_t num_valid);
   /// @throws InputError for another number of classes.
-  void merge(const Evaluation& other);
+  void merge(const ClassifierEvaluation& other);
   /// Makes this, on every rank, what all ranks' evaluations are together, with equal bits. Collective.
   /// @throws InputError on all ranks if they differ in the number of classes; CommError.
   void sum_over_ranks_blocking(RankContext& context);
@@ -78,7 +78,7 @@ inline constexpr std::int64_t kMaxConfusionClasses = 32;
 /// Samples, top-1, top-5, cross entropy (null if it is not finite), and by class: samples and the share that
 /// was recognized (null without samples). Then `confusion`, a list of rows by label, or `most_confused`.
 /// `class_names` by class, or empty. @throws InputError for another number of names than classes.
-[[nodiscard]] nlohmann::ordered_json to_json(const Evaluation& evaluation,
+[[nodiscard]] nlohmann::ordered_json to_json(const ClassifierEvaluation& evaluation,
                                              std::span<const std::string> class_names = {});
 
 }  // namespace flex

@@ -16,7 +16,7 @@ Json class_json(std::int64_t label, std::span<const std::string> class_names) {
   return class_names[static_cast<std::size_t>(label)];
 }
 
-Json classes_json(const Evaluation& evaluation, std::span<const std::string> class_names) {
+Json classes_json(const ClassifierEvaluation& evaluation, std::span<const std::string> class_names) {
   Json classes = Json::array();
   for (std::int64_t label = 0; label < evaluation.num_classes(); ++label) {
     const std::int64_t samples = evaluation.num_of_class(label);
@@ -29,7 +29,7 @@ Json classes_json(const Evaluation& evaluation, std::span<const std::string> cla
   return classes;
 }
 
-Json confusion_json(const Evaluation& evaluation) {
+Json confusion_json(const ClassifierEvaluation& evaluation) {
   Json rows = Json::array();
   for (std::int64_t label = 0; label < evaluation.num_classes(); ++label) {
     Json row = Json::array();
@@ -40,7 +40,7 @@ Json confusion_json(const Evaluation& evaluation) {
   return rows;
 }
 
-Json pairs_json(const Evaluation& evaluation, std::span<const std::string> class_names) {
+Json pairs_json(const ClassifierEvaluation& evaluation, std::span<const std::string> class_names) {
   Json pairs = Json::array();
   for (const ConfusedPair& pair : evaluation.most_confused(kMostPairs)) {
     pairs.push_back({{"class", class_json(pair.label, class_names)},
@@ -52,7 +52,7 @@ Json pairs_json(const Evaluation& evaluation, std::span<const std::string> class
 
 }  // namespace
 
-Json to_json(const Evaluation& evaluation, std::span<const std::string> class_names) {
+Json to_json(const ClassifierEvaluation& evaluation, std::span<const std::string> class_names) {
   require(class_names.empty() || static_cast<std::int64_t>(class_names.size()) == evaluation.num_classes(),
           "an evaluation of {} classes has {} class names", evaluation.num_classes(), class_names.size());
   const double cross_entropy = evaluation.cross_entropy();

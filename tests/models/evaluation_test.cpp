@@ -35,7 +35,7 @@ Tensor labels_of(const std::vector<std::int32_t>& labels) {
 TEST(Evaluation, MatchesAHandWorkedExample) {
   const std::vector<double> rising = {0, 1, 2, 3, 4, 5, 6};
   const std::vector<double> level(7, 0.5);
-  Evaluation evaluation(7);
+  ClassifierEvaluation evaluation(7);
   evaluation.add(logits_of({rising, rising, rising, level, level, level, rising}, DType::kF32),
                  labels_of({6, 2, 1, 0, 4, 5, 6}), 6);
   EXPECT_EQ(evaluation.num_samples(), 6);
@@ -51,7 +51,7 @@ TEST(Evaluation, MatchesAHandWorkedExample) {
 
 // softmax(ln 3, 0) = (3/4, 1/4): -ln(3/4) for the first label and -ln(1/4) for the second.
 TEST(Evaluation, MeansTheCrossEntropy) {
-  Evaluation evaluation(2);
+  ClassifierEvaluation evaluation(2);
   EXPECT_EQ(evaluation.cross_entropy(), 0);
   EXPECT_EQ(evaluation.top1(), 0);
   const double ln3 = std::log(3.0);
@@ -61,7 +61,7 @@ TEST(Evaluation, MeansTheCrossEntropy) {
 
 TEST(Evaluation, ARowWithANanIsWrong) {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-  Evaluation evaluation(2);
+  ClassifierEvaluation evaluation(2);
   evaluation.add(logits_of({{kNan, 1}, {1, kNan}, {2, 1}}), labels_of({0, 0, 0}), 3);
   EXPECT_EQ(evaluation.num_samples(), 3);
   EXPECT_DOUBLE_EQ(evaluation.top1(), 1 / 3.0);
@@ -93,7 +93,7 @@ TEST(Evaluation, AgreesWithASort) {
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
     const std::int64_t classes = 1 + static_cast<std::int64_t>(seed);
     const Samples samples = random_samples(50, classes, seed);
-    Evaluation evaluation(classes);
+    ClassifierEvaluation evaluation(classes);
     evaluation.add(logits_of(samples.rows), labels_of(samples.labels), 50);
     int top1 = 0;
     int top5 = 0;
@@ -121,12 +121,12 @@ TEST(Evaluation, AgreesWithASort) {
 // Three ranks with 5, 0 and 12 of 17 samples know together what one knows of all.
 TEST(Evaluation, SumsOverRanks) {
   const Samples samples = random_samples(17, 9, 4);
-  Evaluation whole(9);
+  ClassifierEvaluation whole(9);
   whole.add(logits_of(samples.rows), labels_of(samples.labels), 17);
   run_ranks({3, 3}, std::chrono::seconds(20), [&](Communicator& world) {
     RankContext context(world, Device::cpu());
     const std::size_t begins[] = {0, 5, 5, 17};
-    Evaluation evaluation(9);
+    ClassifierEvaluation evaluation(9);
     for (std::size_t i = begins[world.rank()]; i < begins[world.rank() + 1]; ++i)
       evaluation.add(logits_of({samples.rows[i]}), labels_of({samples.labels[i]}), 1);
     evaluation.sum_over_ranks_blocking(context);
@@ -142,14 +142,14 @@ TEST(Evaluation, SumsOverRanks) {
 TEST(Evaluation, RanksOfDifferentClassesAreNamed) {
   run_ranks({2, 2}, std::chrono::seconds(20), [&](Communicator& world) {
     RankContext context(world, Device::cpu());
-    Evaluation evaluation(world.rank() == 0 ? 3 : 4);
+    ClassifierEvaluation evaluation(world.rank() == 0 ? 3 : 4);
     EXPECT_EQ(error_text([&] { evaluation.sum_over_ranks_blocking(context); }),
               "Evaluation: rank 1 has 4 classes, rank 0 has 3");
   });
 }
 
 TEST(Evaluation, PrintsAllOfFewClassesAndTheMostConfusedOfMany) {
-  Evaluation few(2);
+  ClassifierEvaluation few(2);
   few.add(logits_of({{1, 0}, {1, 0}, {0, 1}}), labels_of({0, 1, 1}), 3);
   const std::vector<std::string> names = {"cat", "dog"};
   const auto json = to_json(few, names);
@@ -158,7 +158,7 @@ TEST(Evaluation, PrintsAllOfFewClassesAndTheMostConfusedOfMany) {
   EXPECT_EQ(json["classes"][1],
             nlohmann::ordered_json::parse(R"({"class": "dog", "samples": 2, "accuracy": 0.5})"));
 
-  Evaluation many(kMaxConfusionClasses + 1);
+  ClassifierEvaluation many(kMaxConfusionClasses + 1);
   std::vector<double> row(kMaxConfusionClasses + 1);
   row[7] = 1;
   many.add(logits_of({row, row, row}), labels_of({9, 3, 9}), 3);
@@ -169,7 +169,7 @@ TEST(Evaluation, PrintsAllOfFewClassesAndTheMostConfusedOfMany) {
 }
 
 TEST(Evaluation, RefusesWhatDoesNotFit) {
-  Evaluation evaluation(2);
+  ClassifierEvaluation evaluation(2);
   const auto error = [&](const Tensor& logits, const Tensor& labels, std::int64_t valid) {
     return error_text([&] { evaluation.add(logits, labels, valid); });
   };
@@ -181,9 +181,9 @@ TEST(Evaluation, RefusesWhatDoesNotFit) {
   EXPECT_EQ(error(logits_of({{1, 2}, {1, 2}}), labels_of({0, 2}), 2),
             "Evaluation: sample 1 has label 2; classes are 0 to 1");
   EXPECT_EQ(evaluation.num_samples(), 0);
-  EXPECT_EQ(error_text([&] { evaluation.merge(Evaluation(3)); }),
+  EXPECT_EQ(error_text([&] { evaluation.merge(ClassifierEvaluation(3)); }),
             "Evaluation: 2 classes cannot be merged with 3");
-  EXPECT_EQ(error_text([] { Evaluation none(0); }), "Evaluation: 0 classes; there is at least 1");
+  EXPECT_EQ(error_text([] { ClassifierEvaluation none(0); }), "Evaluation: 0 classes; there is at least 1");
   const std::vector<std::string> names = {"one"};
   EXPECT_EQ(error_text([&] { static_cast<void>(to_json(evaluation, names)); }),
             "an evaluation of 2 classes has 1 class names");
