@@ -78,8 +78,9 @@ void run_rank(const Options& options, const ModelFile& file, Communicator& world
       const std::int64_t first = step * file.training.batch_size + context.rank() * trainer.local_batch();
       steps.push_back(meter.step_blocking(images.make(first)));
       if (world.rank() != 0) continue;
-      const StepMetrics metrics = meter.read(step + 1, 0);
+      StepMetrics metrics = meter.read(step + 1, 0);
       if (log) log->add(metrics);
+      metrics.moe_share = meter.latest_moe_share();  // which few steps sample
       progress.update(static_cast<int>(step + 1), static_cast<int>(file.training.steps),
                       progress_text(metrics));
     }

@@ -10,8 +10,8 @@
 namespace flex {
 
 /// Features of samples in host memory, a row each, with their labels and their numbers in the data set: what
-/// a linear probe is fitted on. Order the rows by number before anything that must not depend on how samples
-/// were spread over ranks.
+/// a linear probe is fitted on. Rows that were gathered over the ranks are in the order of their numbers,
+/// so that what is made of them does not depend on how samples were spread.
 class FeatureTable {
  public:
   /// C features in a row. @throws InputError for less than one.

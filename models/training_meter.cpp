@@ -71,7 +71,8 @@ StepResult TrainingMeter::sampled_step_blocking(const ImageBatch& batch) {
   double moe_us = 0;
   for (const OperationShare& operation : clock_.shares())
     moe_us += is_moe(operation) ? operation.total_us : 0;
-  if (!trainer_.model().moe_layers().empty()) moe_share_ = std::clamp(moe_us / step_us, 0.0, 1.0);
+  if (!trainer_.model().moe_layers().empty())
+    moe_share_ = latest_moe_share_ = std::clamp(moe_us / step_us, 0.0, 1.0);
   return result;
 }
 

@@ -37,6 +37,9 @@ class TrainingMeter {
   /// between them; moe_share that of the last sample since then. `num_done`: steps that are done.
   [[nodiscard]] StepMetrics read(std::int64_t num_done, std::int64_t epoch);
 
+  /// That of the last sample, however long ago: for a progress line.
+  [[nodiscard]] std::optional<double> latest_moe_share() const { return latest_moe_share_; }
+
   /// The time since the last step counts in no figure: it went into an evaluation, or a checkpoint.
   void skip_time();
 
@@ -48,7 +51,8 @@ class TrainingMeter {
   std::int64_t sample_every_;
   std::int64_t num_steps_ = 0;
   StepResult last_;
-  std::optional<double> moe_share_;
+  std::optional<double> moe_share_;  // sampled since the last read()
+  std::optional<double> latest_moe_share_;
   std::int64_t counted_steps_ = 0;  // since the last read()
   std::int64_t counted_ns_ = 0;
   std::int64_t since_ns_ = 0;  // end of the step before, or when time was last skipped

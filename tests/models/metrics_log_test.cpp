@@ -138,6 +138,7 @@ TEST_F(MetricsLogTest, AKilledRunLosesAtMostItsLastLine) {
     ASSERT_EQ(::pipe(told), 0);
     const ::pid_t child = ::fork();
     if (child == 0) {
+      ::close(told[0]);
       MetricsLog log(path(), 0);
       for (std::int64_t step = 1;; ++step) {
         log.add(step_metrics(step));

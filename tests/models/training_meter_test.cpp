@@ -55,6 +55,7 @@ void with_trainer(const ModelConfig& model, const Body& body) {
 TEST(TrainingMeter, SamplesTheShareOfTheMoeLayers) {
   with_trainer(model_of(micro_model("swinv2", 2)), [](Trainer& trainer, const ImageBatch& batch) {
     TrainingMeter meter(trainer, Device::cpu(), 3);
+    std::optional<double> latest;
     for (std::int64_t step = 1; step <= 8; ++step) {
       const StepResult result = meter.step_blocking(batch);
       const StepMetrics metrics = meter.read(100 + step, 7);
@@ -63,6 +64,8 @@ TEST(TrainingMeter, SamplesTheShareOfTheMoeLayers) {
         EXPECT_GT(*metrics.moe_share, 0);
         EXPECT_LT(*metrics.moe_share, 1);
       }
+      if (metrics.moe_share) latest = metrics.moe_share;
+      EXPECT_EQ(meter.latest_moe_share(), latest);
       EXPECT_EQ(metrics.step, 100 + step);
       EXPECT_EQ(metrics.epoch, 7);
       EXPECT_EQ(metrics.loss, result.loss);

@@ -12,7 +12,7 @@ namespace flex {
 [[nodiscard]] inline std::string sample_training(std::int64_t steps, double top1 = 0.5) {
   std::string lines;
   for (std::int64_t step = 1; step <= steps; ++step) {
-    const double at = static_cast<double>(step);
+    const auto at = static_cast<double>(step);
     StepMetrics metrics{.step = step,
                         .epoch = step / 10,
                         .loss = 2 + 1 / at,
