@@ -29,11 +29,11 @@ ValueMap map_of(const Function& function) {
   return map;
 }
 
-void apply(RgbImage& image, const ValueMap& map) {
+void map_values(RgbImage& image, const ValueMap& map) {
   for (std::uint8_t& value : image.pixels) value = map[value];
 }
 
-void apply(RgbImage& image, std::size_t channel, const ValueMap& map) {
+void map_values(RgbImage& image, std::size_t channel, const ValueMap& map) {
   for (std::size_t i = channel; i < image.pixels.size(); i += kChannels)
     image.pixels[i] = map[image.pixels[i]];
 }
@@ -51,7 +51,7 @@ int luma_of(const std::uint8_t* pixel) { return luma(pixel[0], pixel[1], pixel[2
 }  // namespace
 
 void adjust_brightness(RgbImage& image, double factor) {
-  apply(image, map_of([&](int value) { return blend(0, value, factor); }));
+  map_values(image, map_of([&](int value) { return blend(0, value, factor); }));
 }
 
 void adjust_contrast(RgbImage& image, double factor) {
@@ -60,7 +60,7 @@ void adjust_contrast(RgbImage& image, double factor) {
   const auto num_pixels = static_cast<std::int64_t>(image.pixels.size() / kChannels);
   if (num_pixels == 0) return;
   const auto mean = static_cast<int>((sum + num_pixels / 2) / num_pixels);
-  apply(image, map_of([&](int value) { return blend(mean, value, factor); }));
+  map_values(image, map_of([&](int value) { return blend(mean, value, factor); }));
 }
 
 void adjust_saturation(RgbImage& image, double factor) {
@@ -90,21 +90,21 @@ void adjust_sharpness(RgbImage& image, double factor) {
 }
 
 void solarize(RgbImage& image, int threshold) {
-  apply(image, map_of([&](int value) {
-          return static_cast<std::uint8_t>(value < threshold ? value : kMost - value);
-        }));
+  map_values(image, map_of([&](int value) {
+               return static_cast<std::uint8_t>(value < threshold ? value : kMost - value);
+             }));
 }
 
 void solarize_add(RgbImage& image, int amount) {
   constexpr int kThreshold = 128;
-  apply(image, map_of([&](int value) {
-          return static_cast<std::uint8_t>(value < kThreshold ? std::min(value + amount, kMost) : value);
-        }));
+  map_values(image, map_of([&](int value) {
+               return static_cast<std::uint8_t>(value < kThreshold ? std::min(value + amount, kMost) : value);
+             }));
 }
 
 void posterize(RgbImage& image, int bits) {
   const int mask = kMost & ~(kMost >> bits);
-  apply(image, map_of([&](int value) { return static_cast<std::uint8_t>(value & mask); }));
+  map_values(image, map_of([&](int value) { return static_cast<std::uint8_t>(value & mask); }));
 }
 
 void invert(RgbImage& image) { solarize(image, 0); }
@@ -117,8 +117,8 @@ void stretch_contrast(RgbImage& image) {
     while (low < kMost && counts[static_cast<std::size_t>(low)] == 0) ++low;
     while (high > 0 && counts[static_cast<std::size_t>(high)] == 0) --high;
     if (high <= low) continue;
-    apply(image, channel,
-          map_of([&](int value) { return to_byte(1.0 * kMost * (value - low) / (high - low)); }));
+    map_values(image, channel,
+               map_of([&](int value) { return to_byte(1.0 * kMost * (value - low) / (high - low)); }));
   }
 }
 
@@ -133,11 +133,11 @@ void equalize(RgbImage& image) {
     const std::int64_t step = (static_cast<std::int64_t>(image.pixels.size() / kChannels) - *last) / kMost;
     if (step == 0) continue;
     std::int64_t below = step / 2;
-    apply(image, channel, map_of([&](int value) {
-            const std::int64_t place = std::min<std::int64_t>(below / step, kMost);
-            below += counts[static_cast<std::size_t>(value)];
-            return static_cast<std::uint8_t>(place);
-          }));
+    map_values(image, channel, map_of([&](int value) {
+                 const std::int64_t place = std::min<std::int64_t>(below / step, kMost);
+                 below += counts[static_cast<std::size_t>(value)];
+                 return static_cast<std::uint8_t>(place);
+               }));
   }
 }
 
