@@ -18,13 +18,13 @@ std::string class_text(std::int64_t label, std::span<const std::string> class_na
   return class_names[static_cast<std::size_t>(label)];
 }
 
-double accuracy_of(const Evaluation& evaluation, std::int64_t label) {
+double accuracy_of(const ClassifierEvaluation& evaluation, std::int64_t label) {
   return static_cast<double>(evaluation.num_right(label)) /
          static_cast<double>(evaluation.num_of_class(label));
 }
 
 // Classes with samples: all of few, in their order; of many those with the lowest accuracy first.
-std::vector<std::int64_t> shown_classes(const Evaluation& evaluation) {
+std::vector<std::int64_t> shown_classes(const ClassifierEvaluation& evaluation) {
   std::vector<std::int64_t> classes;
   for (std::int64_t label = 0; label < evaluation.num_classes(); ++label) {
     if (evaluation.num_of_class(label) > 0) classes.push_back(label);
@@ -38,7 +38,8 @@ std::vector<std::int64_t> shown_classes(const Evaluation& evaluation) {
 
 }  // namespace
 
-std::string evaluation_text(const Evaluation& evaluation, std::span<const std::string> class_names) {
+std::string evaluation_text(const ClassifierEvaluation& evaluation,
+                            std::span<const std::string> class_names) {
   std::string text =
       fmt::format("{} images: top-1 {:.2f}%, top-5 {:.2f}%, cross entropy {:.4f}\n", evaluation.num_samples(),
                   100 * evaluation.top1(), 100 * evaluation.top5(), evaluation.cross_entropy());

@@ -11,8 +11,9 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 // Of each label the classes that its samples were taken for, by the highest logit.
-Evaluation evaluation_of(std::int64_t num_classes, const std::vector<std::pair<int, int>>& samples) {
-  Evaluation evaluation(num_classes);
+ClassifierEvaluation evaluation_of(std::int64_t num_classes,
+                                   const std::vector<std::pair<int, int>>& samples) {
+  ClassifierEvaluation evaluation(num_classes);
   for (const auto& [label, predicted] : samples) {
     Tensor logits = Tensor::zeros(DType::kF32, {1, num_classes});
     logits.as<float>()[predicted] = 1;
@@ -50,7 +51,7 @@ TEST(EvaluationText, OfManyClassesHasTheWorst) {
 }
 
 TEST(EvaluationText, OfNothing) {
-  EXPECT_THAT(evaluation_text(Evaluation(2)), HasSubstr("0 images: top-1 0.00%"));
+  EXPECT_THAT(evaluation_text(ClassifierEvaluation(2)), HasSubstr("0 images: top-1 0.00%"));
 }
 
 }  // namespace

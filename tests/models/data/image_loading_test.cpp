@@ -67,14 +67,13 @@ TEST(ImageLoading, AModelFileNamesItsData) {
   const std::string model =
       R"({"size": "tiny", "image_size": 64, "window_size": 4, "num_classes": 2, "block": "swinv2")";
   write_bytes(root / "plain.json", model + "}");
-  EXPECT_FALSE(read_model_file(root / "plain.json").data.has_value());
+  EXPECT_EQ(read_model_file(root / "plain.json").data.kind, DataKind::kProcedural);
   write_bytes(
       root / "model.json",
       model + R"(, "data": {"kind": "folder", "train": "images/train", "validation": "images/val"}})");
   const ModelFile file = read_model_file(root / "model.json");
-  ASSERT_TRUE(file.data.has_value());
-  EXPECT_EQ(make_image_set(*file.data, DataSplit::kTraining)->num_images(), 23);
-  const auto validation = make_image_set(*file.data, DataSplit::kValidation);
+  EXPECT_EQ(make_image_set(file.data, DataSplit::kTraining)->num_images(), 23);
+  const auto validation = make_image_set(file.data, DataSplit::kValidation);
   EXPECT_EQ(validation->num_images(), 1);
   EXPECT_EQ(validation->label(0), 1) << "second is the second class, though alone here";
 }
