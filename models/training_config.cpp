@@ -135,6 +135,7 @@ ModelFile read_model_file(const std::filesystem::path& path) {
   file.model = read_model_config(json);
   if (auto training = json.optional<JsonObject>("training"))
     file.training = read_training_config(std::move(*training));
+  file.data.augment = procedural_augment();
   if (auto data = json.optional<JsonObject>("data"))
     file.data = read_data_config(std::move(*data), path.parent_path());
   if (auto run = json.optional<JsonObject>("run"))
