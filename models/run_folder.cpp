@@ -1,6 +1,10 @@
 #include "models/run_folder.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <nlohmann/json.hpp>
 
@@ -64,6 +68,7 @@ void RunFolder::open(bool resumes) {
   if (std::filesystem::exists(paths_.config())) {
     require(resumes, "{}: holds a run; add --resume to go on with it, or name another folder",
             folder.string());
+    lock();
     FoundCheckpoint found = find_latest_checkpoint(paths_.checkpoints());
     require(found.path || found.damaged.empty(), "{}: no checkpoint is whole: {}",
             paths_.checkpoints().string(), fmt::join(found.damaged, "; "));
@@ -79,6 +84,15 @@ void RunFolder::open(bool resumes) {
           "{}: is not empty, and holds no run; name another folder", folder.string());
   made_folder_ = std::filesystem::create_directories(folder, error);
   if (error) fail_file("make", folder, error.value());
+  lock();
+}
+
+// Of the directory itself; it ends with the process, however that ends.
+void RunFolder::lock() {
+  lock_ = FileDescriptor(::open(paths_.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const bool is_free = !lock_.is_open() || ::flock(lock_.get(), LOCK_EX | LOCK_NB) == 0;
+  require(is_free || errno != EWOULDBLOCK,  // a file system that knows no locks has none
+          "{}: another process trains in it; wait for its end, or end it", paths_.folder.string());
 }
 
 void RunFolder::share_start_blocking(Communicator& control) {

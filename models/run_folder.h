@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file_descriptor.h"
 #include "models/training_config.h"
 #include "runtime/communicator.h"
 
@@ -34,13 +35,14 @@ struct RunStart {
   std::vector<std::string> damaged{};  ///< newer checkpoints that are not whole, and why
 };
 
-/// The folder of one training run, which one job writes at a time. Until keep() was called, what this made
-/// goes away with it: a run that fails before it has done anything leaves nothing behind.
+/// The folder of one training run, which one job writes at a time: rank 0 holds a lock on it. Until keep()
+/// was called, what this made goes away with it: a run that fails before it has done anything leaves nothing
+/// behind.
 class RunFolder {
  public:
   /// Rank 0 makes `folder`, or finds the newest whole checkpoint in it if `resumes`; then all ranks know.
   /// Collective. @throws InputError if there is a run that was not to be resumed, something else than a run,
-  /// or no whole checkpoint among several; FileError.
+  /// another job, or no whole checkpoint among several; FileError.
   RunFolder(const std::filesystem::path& folder, bool resumes, Communicator& control);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
@@ -57,10 +59,12 @@ class RunFolder {
 
  private:
   void open(bool resumes);
+  void lock();
   void share_start_blocking(Communicator& control);
 
   RunPaths paths_;
   RunStart start_;
+  FileDescriptor lock_;
   bool is_writer_;
   bool made_folder_ = false;
   bool is_kept_ = false;

@@ -188,6 +188,22 @@ TEST(TrainingRun, FolderOfAnotherRunIsRefused) {
   EXPECT_THAT(logged_losses(folder), SizeIs(4));
 }
 
+TEST(RunFolder, OneJobAtATime) {
+  const TemporaryDirectory directory;
+  run_ranks({1, 1}, std::chrono::seconds(60), [&](Communicator& world) {
+    RankContext context(world, Device::cpu());
+    const auto path = directory / "run";
+    {
+      const RunFolder first(path, false, context.control());
+      EXPECT_EQ(error_text([&] { const RunFolder second(path, true, context.control()); }),
+                path.string() + ": another process trains in it; wait for its end, or end it");
+    }
+    EXPECT_FALSE(std::filesystem::exists(path)) << "nothing was done in it";
+    const RunFolder third(path / "", false, context.control());
+    EXPECT_EQ(third.paths().folder, path);
+  });
+}
+
 TEST(RunFolder, RecordingsBeyondTheStartGo) {
   const TemporaryDirectory directory;
   const ModelFile file = small_run(3);
