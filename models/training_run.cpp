@@ -6,6 +6,7 @@
 
 #include "base/atomic_file.h"
 #include "base/require.h"
+#include "base/trim_memory.h"
 #include "models/checkpoint/load_parameters.h"
 #include "models/evaluate_set.h"
 #include "models/parameter_hash.h"
@@ -137,12 +138,14 @@ void TrainingRun::evaluate_blocking(TrainingOutcome& outcome) {
     if (options_.listener.evaluation) options_.listener.evaluation(metrics);
   }
   if (is_last) outcome.evaluation = std::move(evaluation);
+  trim_memory();
   meter_.skip_time();
 }
 
 void TrainingRun::save_blocking() {
   if (folder_ == nullptr) return;
   save_checkpoint(folder_->paths().checkpoints(), trainer_, file_.run.keep_checkpoints);
+  trim_memory();
   meter_.skip_time();
 }
 

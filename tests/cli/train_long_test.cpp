@@ -29,10 +29,9 @@ std::string write_config(const std::filesystem::path& path) {
   json["moe"]["capacity_factor"] = 0;
   json["training"]["batch_size"] = 8;
   json["training"]["steps"] = kSteps;
-  // So often that the allocator has seen what checkpoints and evaluations need before memory is watched.
   json["data"]["validation_images"] = 64;
   json["run"] = {
-      {"log_every", 1}, {"evaluate_every", 20}, {"checkpoint_every", 20}, {"drift_check_every", 500}};
+      {"log_every", 1}, {"evaluate_every", 100}, {"checkpoint_every", 100}, {"drift_check_every", 500}};
   std::ofstream(path) << json;
   return path.string();
 }
