@@ -24,7 +24,7 @@ void add_model(CLI::App& app);
 void add_replay(CLI::App& app, Outcome& outcome);
 void add_report(CLI::App& app);
 void add_simulate(CLI::App& app, Outcome& outcome);
-void add_train(CLI::App& app);
+void add_train(CLI::App& app, Outcome& outcome);
 void add_tune(CLI::App& app, Outcome& outcome);
 void add_trace(CLI::App& app, Outcome& outcome);
 void add_verify(CLI::App& app, Outcome& outcome);

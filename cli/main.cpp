@@ -55,7 +55,7 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): only if
   flex::cli::add_checkpoint(app, outcome);
   flex::cli::add_replay(app, outcome);
   flex::cli::add_report(app);
-  flex::cli::add_train(app);
+  flex::cli::add_train(app, outcome);
   flex::cli::add_demo(app, outcome);
   try {
     require_known_subcommand(app, argc, argv);

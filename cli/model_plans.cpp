@@ -28,6 +28,7 @@ void add_model_plan_options(CLI::App& command, ModelPlanOptions& options) {
 ModelPlans::ModelPlans(const ModelPlanOptions& options, const ModelFile& file, bool trains,
                        RankContext& context)
     : options_(options),
+      plans_(parse_plan_pair(options.plan)),
       cluster_(local_cluster(context.cluster().topology(), context.device())),
       costs_(cost_model_of(cluster_)) {
   require(!file.model.moe.blocks.empty() || (options.policy.empty() && options.record.empty()),
@@ -51,9 +52,7 @@ ModelPlans::ModelPlans(const ModelPlanOptions& options, const ModelFile& file, b
 }
 
 PlanSource ModelPlans::source() {
-  return {.plans = parse_plan_pair(options_.plan),
-          .policy = policy_.get(),
-          .recorder = recorder_ ? &*recorder_ : nullptr};
+  return {.plans = plans_, .policy = policy_.get(), .recorder = recorder_ ? &*recorder_ : nullptr};
 }
 
 void ModelPlans::finish_blocking() {

@@ -35,6 +35,7 @@ class ModelPlans {
 
  private:
   ModelPlanOptions options_;
+  PlanPair plans_;
   Cluster cluster_;
   CostModel costs_;
   CacheSnapshot snapshot_;

@@ -24,8 +24,9 @@ std::string time_left(double seconds) {
 
 }  // namespace
 
-Progress::Progress(std::string what)
+Progress::Progress(std::string what, std::int64_t done_before)
     : what_(std::move(what)),
+      done_before_(done_before),
       on_terminal_(isatty(STDERR_FILENO) == 1),
       start_(steady_clock::now()),
       last_(start_) {}
@@ -34,16 +35,18 @@ Progress::~Progress() {
   if (drawn_) static_cast<void>(std::fputs("\r\033[K", stderr));
 }
 
-void Progress::update(int done, int total, const std::string& note) {
+void Progress::update(std::int64_t done, std::int64_t total, const std::string& note) {
   if (!on_terminal_ || total <= 0) return;
   const auto now = steady_clock::now();
   const duration<double> elapsed = now - start_;
   if (elapsed < kQuiet || now - last_ < kBetween) return;
   last_ = now;
   drawn_ = true;
-  const double share = std::clamp(static_cast<double>(done) / total, 0.0, 1.0);
+  const double share = std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0);
+  const auto mine = static_cast<double>(done - done_before_);
   const int filled = static_cast<int>(share * kWidth);
-  const std::string left = share > 0 ? time_left(elapsed.count() * (1 - share) / share) : "?";
+  const std::string left =
+      mine > 0 ? time_left(elapsed.count() * static_cast<double>(total - done) / mine) : "?";
   fmt::print(stderr, "\r\033[K{} [{:=<{}}{:{}}] {}/{}, {} left{}{}", what_, "", filled, "", kWidth - filled,
              done, total, left, note.empty() ? "" : "   ", note);
   static_cast<void>(std::fflush(stderr));

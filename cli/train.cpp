@@ -1,126 +1,238 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/require.h"
 #include "cli/commands.h"
+#include "cli/evaluation_table.h"
+#include "cli/interrupt.h"
 #include "cli/model_plans.h"
 #include "cli/progress.h"
 #include "cli/rank_options.h"
-#include "cli/table.h"
-#include "models/metrics_log.h"
-#include "models/procedural_images.h"
-#include "models/trainer.h"
-#include "models/training_meter.h"
+#include "cli/train_table.h"
+#include "models/training_run.h"
 
-// flexmoe train CONFIG.json [--ranks 4] [--policy online] [--record FILE] [--metrics FILE] [--steps N]
-// [--json] Trains a model on procedural images and prints its losses.
+// flexmoe train [CONFIG.json] [-o RUN [--resume]] [--data KIND:FOLDER] [--init FILE] [--ranks 4]
+// [--policy online] [--record [FILE]] [--steps N] [--json]
+// Trains a model on a data set: in a folder with metrics, evaluations and checkpoints, or without one.
 namespace flex::cli {
 namespace {
 
 struct Options {
   std::string config;
+  std::string output;
+  bool resumes = false;
+  std::string data;
+  std::string init;
   RankOptions machine;
   ModelPlanOptions plans;
+  bool records = false;
   std::int64_t steps = 0;
   std::int64_t every = 0;
   std::string metrics;
   bool json = false;
 };
 
-void print_table(const std::vector<StepResult>& steps, std::int64_t every) {
-  Table table({{"step"}, {"loss"}, {"cross entropy"}, {"auxiliary"}, {"gradient norm"}, {"learning rate"}});
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    const bool is_shown = i % static_cast<std::size_t>(every) == 0 || i + 1 == steps.size();
-    const StepResult& step = steps[i];
-    if (!is_shown) continue;
-    table.add({fmt::format("{}", i + 1), fmt::format("{:.4f}", step.loss),
-               fmt::format("{:.4f}", step.cross_entropy), fmt::format("{:.4f}", step.auxiliary_loss),
-               fmt::format("{:.3f}", step.gradient_norm), fmt::format("{:.2e}", step.learning_rate)});
-  }
-  fmt::print("{}", table.text());
+void check(const Options& options) {
+  require(!options.output.empty() || !options.resumes,
+          "--resume goes on with the run of a folder; name it with -o RUN");
+  require(options.output.empty() || options.metrics.empty(),
+          "--metrics is for training without a folder; with -o the metrics are in {}",
+          RunPaths{options.output}.metrics().string());
+  require(!options.records || !options.plans.record.empty() || !options.output.empty(),
+          "--record without a FILE records into the folder of a run; name it with -o RUN");
 }
 
-void print_json(const std::vector<StepResult>& steps) {
-  nlohmann::ordered_json all = nlohmann::ordered_json::array();
-  for (const StepResult& step : steps) {
-    all.push_back({{"loss", step.loss},
-                   {"cross_entropy", step.cross_entropy},
-                   {"auxiliary_loss", step.auxiliary_loss},
-                   {"gradient_norm", step.gradient_norm},
-                   {"learning_rate", step.learning_rate},
-                   {"loss_scale", step.loss_scale},
-                   {"updated", step.updated}});
-  }
-  nlohmann::ordered_json json;
-  json["steps"] = std::move(all);
-  fmt::print("{}\n", json.dump(2));
+std::filesystem::path config_of(const Options& options) {
+  if (!options.config.empty()) return options.config;
+  require(options.resumes, "the model's file is missing: flexmoe train CONFIG.json");
+  const std::filesystem::path path = RunPaths{options.output}.config();
+  require(std::filesystem::exists(path), "{}: holds no run to go on with, and no CONFIG.json was given",
+          options.output);
+  return path;
 }
 
-void run_rank(const Options& options, const ModelFile& file, Communicator& world) {
+// Warm-up keeps its share of epochs.
+void set_steps(TrainingConfig& training, std::int64_t steps) {
+  if (training.epochs > 0 && training.warmup_epochs > 0) {
+    const double share = training.warmup_epochs / training.epochs;
+    training.warmup_steps = std::llround(share * static_cast<double>(steps));
+    training.warmup_epochs = 0;
+  }
+  training.epochs = 0;
+  training.steps = steps;
+  training.warmup_steps = std::min(training.warmup_steps, steps);
+}
+
+ModelFile read_file(const Options& options) {
+  ModelFile file = read_model_file(config_of(options));
+  if (!options.data.empty()) {
+    file.data = with_data_source(file.data, options.data);
+    fit_procedural_data(file);
+  }
+  if (!options.init.empty()) file.run.init = options.init;
+  if (options.steps > 0) set_steps(file.training, options.steps);
+  return file;
+}
+
+// What goes on with a run that was stopped; the configuration is in its folder.
+std::string resume_command(const Options& options) {
+  std::string command = fmt::format("flexmoe train -o {} --resume", options.output);
+  const RankOptions& machine = options.machine;
+  if (machine.launcher != "threads") {
+    command += " --launcher " + machine.launcher;
+  } else if (machine.ranks != 1) {
+    command += fmt::format(" --ranks {}", machine.ranks);
+  }
+  if (machine.ranks_per_node > 0) command += fmt::format(" --ranks-per-node {}", machine.ranks_per_node);
+  if (machine.device != "cpu") command += " --device " + machine.device;
+  if (machine.tf32) command += " --tf32";
+  if (!options.plans.policy.empty()) {
+    command += fmt::format(" --policy '{}'", options.plans.policy);
+  } else if (options.plans.plan != ModelPlanOptions{}.plan) {
+    command += fmt::format(" --plan '{}'", options.plans.plan);
+  }
+  if (options.records) command += " --record";
+  return command;
+}
+
+// What rank 0 says on the way.
+class Narrator {
+ public:
+  Narrator(const Options& options, std::int64_t num_steps)
+      : keeps_steps_(options.output.empty() || options.json), num_steps_(num_steps) {}
+
+  [[nodiscard]] RunListener listener() {
+    return {.step = [this](std::int64_t num_done, const StepResult& result,
+                           const StepMetrics& metrics) { step(num_done, result, metrics); },
+            .notice = [](const std::string& line) { fmt::print(stderr, "flexmoe train: {}\n", line); }};
+  }
+  [[nodiscard]] const std::vector<TrainedStep>& steps() const { return steps_; }
+
+ private:
+  void step(std::int64_t num_done, const StepResult& result, const StepMetrics& metrics) {
+    if (!progress_) progress_.emplace("train", num_done - 1);
+    if (keeps_steps_) steps_.push_back({num_done, result});
+    progress_->update(num_done, num_steps_, progress_text(metrics));
+  }
+
+  bool keeps_steps_;
+  std::int64_t num_steps_;
+  std::vector<TrainedStep> steps_;
+  std::optional<Progress> progress_;
+};
+
+void print_result(const Options& options, const TrainingData& data, const Narrator& narrator,
+                  const TrainingOutcome& outcome) {
+  if (options.json) {
+    fmt::print("{}", training_json(narrator.steps()));
+    return;
+  }
+  if (options.output.empty()) {
+    constexpr std::int64_t kMostRows = 20;
+    const std::int64_t count = std::ssize(narrator.steps());
+    const std::int64_t every = options.every > 0 ? options.every : (count + kMostRows - 1) / kMostRows;
+    if (count > 0) fmt::print("{}", training_table(narrator.steps(), every));
+  } else {
+    fmt::print("{}: {} steps are done\n", options.output, outcome.num_done);
+  }
+  if (outcome.evaluation)
+    fmt::print("{}", evaluation_text(*outcome.evaluation, data.training->class_names()));
+}
+
+/// @returns whether somebody asked to stop
+bool run_rank(const Options& options, const ModelFile& file, const TrainingData& data, Communicator& world) {
+  validate(file, world.size());
   RankContext context(world, options.machine.usable_device(file.training.dtype),
                       {.allow_tf32 = options.machine.tf32});
-  ModelPlans plans(options.plans, file, true, context);
-  std::vector<StepResult> steps;
+  std::optional<RunFolder> folder;
+  ModelPlanOptions plan_options = options.plans;
+  if (!options.output.empty()) {
+    folder.emplace(options.output, options.resumes, context.control());
+    if (options.records && plan_options.record.empty())
+      plan_options.record = folder->paths().trace(folder->start().step).string();
+  }
+  ModelPlans plans(plan_options, file, true, context);
+  Narrator narrator(options, file.training.steps);
+  TrainingOutcome outcome;
   {
-    Trainer trainer(file.model, file.training, plans.source(), context);
-    ProceduralImages images(file.model, file.training.dtype, trainer.local_batch(), file.training.seed,
-                            context.device());
-    TrainingMeter meter(trainer, context.device());
-    std::optional<MetricsLog> log;
-    if (!options.metrics.empty() && world.rank() == 0) log.emplace(options.metrics, 0);
-    Progress progress("train");
-    for (std::int64_t step = 0; step < file.training.steps; ++step) {
-      const std::int64_t first = step * file.training.batch_size + context.rank() * trainer.local_batch();
-      steps.push_back(meter.step_blocking(images.make(first)));
-      if (world.rank() != 0) continue;
-      StepMetrics metrics = meter.read(step + 1, 0);
-      if (log) log->add(metrics);
-      metrics.moe_share = meter.latest_moe_share();  // which few steps sample
-      progress.update(static_cast<int>(step + 1), static_cast<int>(file.training.steps),
-                      progress_text(metrics));
-    }
+    TrainingRun run(
+        file, data, folder ? &*folder : nullptr,
+        {.metrics = options.metrics, .stop_requested = Interrupt::requested, .listener = narrator.listener()},
+        plans.source(), context);
+    outcome = run.run_blocking();
     plans.finish_blocking();
   }
-  if (world.rank() != 0) return;
-  constexpr std::int64_t kMostRows = 20;
-  const std::int64_t every =
-      options.every > 0 ? options.every : (file.training.steps + kMostRows - 1) / kMostRows;
-  options.json ? print_json(steps) : print_table(steps, every);
+  if (world.rank() != 0) return outcome.was_stopped;
+  print_result(options, data, narrator, outcome);
+  if (outcome.was_stopped) {
+    fmt::print(stderr, "flexmoe train: stopped{}\n",
+               options.output.empty() ? "" : "; go on with: " + resume_command(options));
+  }
+  return outcome.was_stopped;
+}
+
+void run(const Options& options, Outcome& outcome) {
+  check(options);
+  ModelFile file = read_file(options);
+  const TrainingData data = open_training_data(file);
+  file = resolve(std::move(file), data);
+  const Interrupt interrupt;
+  std::atomic<bool> was_stopped = false;
+  options.machine.run("train", [&](Communicator& world) {
+    if (run_rank(options, file, data, world)) was_stopped = true;
+  });
+  if (was_stopped) outcome.exit_code = kInterrupted;
+}
+
+void add_options(CLI::App& command, Options& options) {
+  command
+      .add_option("config", options.config, "A model's .json file; with --resume that of the folder is used")
+      ->check(CLI::ExistingFile);
+  command.add_option("-o,--output", options.output,
+                     "Folder of the run: configuration, metrics, checkpoints, evaluation");
+  command.add_flag("--resume", options.resumes,
+                   "Go on from the newest checkpoint in the folder, if there is one");
+  command.add_option("--data", options.data,
+                     "Images instead of the configured ones: folder:ROOT, cifar10:FOLDER, cifar100:FOLDER or "
+                     "procedural");
+  command.add_option("--init", options.init, "Begin with the parameters of this .safetensors file")
+      ->check(CLI::ExistingFile);
+  command.add_option("--steps", options.steps, "Instead of the configured number")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--metrics", options.metrics,
+                     "Without a folder: write the lines of metrics to this file (.jsonl)");
+  command.add_option("--every", options.every, "Steps between two lines of the table (otherwise 20 lines)")
+      ->check(CLI::PositiveNumber);
+  command.add_flag("--json", options.json, "Print every step as JSON");
 }
 
 }  // namespace
 
-void add_train(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("train", "Train a model on procedural images");
+void add_train(CLI::App& app, Outcome& outcome) {
+  CLI::App* command = app.add_subcommand("train", "Train a model on images");
   auto options = std::make_shared<Options>();
   options->machine.ranks = 1;
-  command->add_option("config", options->config, "A model's .json file")
-      ->required()
-      ->check(CLI::ExistingFile);
+  add_options(*command, *options);
   add_rank_options(*command, options->machine);
   add_model_plan_options(*command, options->plans);
-  command->add_option(
-      "--record", options->plans.record,
-      "Write routing, plans and times to this routing trace (.jsonl, or .jsonl.gz to pack it)");
-  command->add_option("--metrics", options->metrics,
-                      "Write a line of JSON for each step to this file (.jsonl), for `flexmoe report`");
-  command->add_option("--steps", options->steps, "Instead of the configured number")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--every", options->every, "Steps between two lines of the table (otherwise 20 lines)")
-      ->check(CLI::PositiveNumber);
-  command->add_flag("--json", options->json, "Print every step as JSON");
-  command->callback([options] {
-    ModelFile file = read_model_file(options->config);
-    if (options->steps > 0) {
-      file.training.steps = options->steps;
-      file.training.warmup_steps = std::min(file.training.warmup_steps, options->steps);
-    }
-    options->machine.run("train", [&](Communicator& world) { run_rank(*options, file, world); });
+  const CLI::Option* record =
+      command
+          ->add_option(
+              "--record", options->plans.record,
+              "Write routing, plans and times to this routing trace (.jsonl, or .jsonl.gz to pack it); "
+              "without a file into the folder of the run")
+          ->expected(0, 1);
+  command->callback([options, record, &outcome] {
+    options->records = record->count() > 0;
+    run(*options, outcome);
   });
 }
 

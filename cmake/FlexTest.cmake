@@ -2,7 +2,7 @@
 #
 # Executable flex_<name>_test of GoogleTest cases; every case is one CTest test, so that a skipped case is reported as
 # skipped. LABELS in use: `concurrency` (also run under the sanitizers), `slow` (left out of the quick loop), `mpi`,
-# `gpu` (take turns on the GPU).
+# `gpu` (take turns on the GPU), `long` (minutes: left out unless asked for).
 # All tests of one label are built by the target flex_tests_<label>.
 include(GoogleTest)
 

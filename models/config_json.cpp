@@ -1,6 +1,7 @@
 #include "models/config_json.h"
 
 #include <nlohmann/json.hpp>
+#include <string>
 
 namespace flex {
 namespace {
@@ -25,6 +26,7 @@ nlohmann::ordered_json moe_json(const ModelMoe& moe) {
           {"gate_noise", moe.gate_noise},
           {"add_noise", moe.add_noise},
           {"normalize_gate", moe.normalize_gate},
+          {"expert_dropout", moe.expert_dropout},
           {"batch_prioritized_routing", moe.batch_prioritized_routing},
           {"aux_loss", name(moe.gate_loss)},
           {"z_loss_weight", moe.z_loss_weight},
@@ -54,24 +56,40 @@ nlohmann::ordered_json to_json(const ModelConfig& config) {
 }
 
 nlohmann::ordered_json to_json(const TrainingConfig& config) {
-  return {{"dtype", name(config.dtype)},
-          {"batch_size", config.batch_size},
-          {"steps", config.steps},
-          {"learning_rate", config.learning_rate},
-          {"min_learning_rate", config.min_learning_rate},
-          {"warmup_steps", config.warmup_steps},
-          {"schedule", config.cosine_schedule ? "cosine" : "constant"},
-          {"weight_decay", config.weight_decay},
-          {"no_decay", config.no_decay},
-          {"beta1", config.beta1},
-          {"beta2", config.beta2},
-          {"epsilon", config.epsilon},
-          {"clip_grad_norm", config.clip_grad_norm},
-          {"label_smoothing", config.label_smoothing},
-          {"average_decay", config.average_decay},
-          {"loss_scale", config.loss_scale},
-          {"dynamic_loss_scale", config.dynamic_loss_scale},
-          {"seed", config.seed}};
+  nlohmann::ordered_json json = {{"dtype", name(config.dtype)}, {"batch_size", config.batch_size}};
+  const auto add_length = [&](const std::string& prefix, std::int64_t steps, double epochs) {
+    if (epochs > 0) {
+      json[prefix + "epochs"] = epochs;
+    } else {
+      json[prefix + "steps"] = steps;
+    }
+  };
+  add_length("", config.steps, config.epochs);
+  json["learning_rate"] = config.learning_rate;
+  json["min_learning_rate"] = config.min_learning_rate;
+  add_length("warmup_", config.warmup_steps, config.warmup_epochs);
+  json["schedule"] = config.cosine_schedule ? "cosine" : "constant";
+  json["weight_decay"] = config.weight_decay;
+  json["no_decay"] = config.no_decay;
+  json["frozen"] = config.frozen;
+  json["beta1"] = config.beta1;
+  json["beta2"] = config.beta2;
+  json["epsilon"] = config.epsilon;
+  json["clip_grad_norm"] = config.clip_grad_norm;
+  json["label_smoothing"] = config.label_smoothing;
+  json["average_decay"] = config.average_decay;
+  json["loss_scale"] = config.loss_scale;
+  json["dynamic_loss_scale"] = config.dynamic_loss_scale;
+  json["seed"] = config.seed;
+  return json;
+}
+
+nlohmann::ordered_json to_json(const ModelFile& file) {
+  nlohmann::ordered_json json = to_json(file.model);
+  json["training"] = to_json(file.training);
+  json["data"] = to_json(file.data);
+  json["run"] = to_json(file.run);
+  return json;
 }
 
 }  // namespace flex

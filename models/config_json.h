@@ -12,5 +12,7 @@ namespace flex {
 [[nodiscard]] nlohmann::ordered_json to_json(const ModelConfig& config);
 /// All keys of a training configuration, which read_training_config() reads back to an equal value.
 [[nodiscard]] nlohmann::ordered_json to_json(const TrainingConfig& config);
+/// All of a file, which read_model_file() reads back to an equal value, with absolute paths.
+[[nodiscard]] nlohmann::ordered_json to_json(const ModelFile& file);
 
 }  // namespace flex

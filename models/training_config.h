@@ -9,6 +9,7 @@
 #include "kernels/dtype.h"
 #include "models/data/data_config.h"
 #include "models/model_config.h"
+#include "models/run_config.h"
 
 namespace flex {
 
@@ -17,6 +18,8 @@ struct TrainingConfig {
   DType dtype = DType::kF32;    ///< of activations, weights as layers read them, and gradients
   std::int64_t batch_size = 8;  ///< images of a step, over all ranks
   std::int64_t steps = 100;
+  double epochs = 0;               ///< instead of `steps`, which then follow from the data; 0: `steps` holds
+  double warmup_epochs = 0;        ///< the same for `warmup_steps`
   double learning_rate = 1e-3;     ///< at the end of the warm-up
   double min_learning_rate = 0.0;  ///< at the last step
   std::int64_t warmup_steps = 0;   ///< the rate rises linearly over these
@@ -35,10 +38,14 @@ struct TrainingConfig {
   double average_decay = 0.0;       ///< of the moving average of the parameters; 0: none is kept
   double loss_scale = 1.0;          ///< at the first step
   bool dynamic_loss_scale = false;  ///< halved when gradients overflow, doubled after kScaleSteps good steps
-  std::uint64_t seed = 0;           ///< of initial parameters, drop path, noise and procedural images
+  std::uint64_t seed = 0;  ///< of initial parameters, drop path, noise, order of images and augmentation
 
   friend bool operator==(const TrainingConfig&, const TrainingConfig&) = default;
 };
+
+/// `config` with the steps that its epochs are, of `num_images` images each, and with no epochs.
+/// @throws InputError for a warm-up that is longer than the training.
+[[nodiscard]] TrainingConfig with_steps(TrainingConfig config, std::int64_t num_images);
 
 /// Rate of step `step`, counted from 0: linear over the warm-up, then half a cosine down to
 /// min_learning_rate, which the last step has. @source Loshchilov, Hutter, "SGDR"
@@ -51,13 +58,20 @@ void validate(const TrainingConfig& config, int world);
 /// finish(). @throws InputError.
 [[nodiscard]] TrainingConfig read_training_config(JsonObject json);
 
-/// A file: the model's keys, `training` as an object, and `data` as another, whose relative paths begin at
-/// the file's folder. @throws InputError, FileError.
+/// A file: the model's keys, and the objects `training`, `data` and `run`, whose relative paths begin at the
+/// file's folder.
 struct ModelFile {
   ModelConfig model;
   TrainingConfig training;
-  std::optional<DataConfig> data{};
+  DataConfig data{};  ///< of procedural images the number of classes and the size are known
+  RunConfig run{};
+
+  friend bool operator==(const ModelFile&, const ModelFile&) = default;
 };
+/// @throws InputError, FileError.
 [[nodiscard]] ModelFile read_model_file(const std::filesystem::path& path);
+/// Makes procedural images fit the model where the configuration leaves that open.
+/// @throws InputError for procedural images of another number of classes than the model's.
+void fit_procedural_data(ModelFile& file);
 
 }  // namespace flex

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string_view>
 
@@ -43,6 +44,8 @@ struct AugmentConfig {
 /// `magnitude_std` and `probability`; `mean` and `deviation`), beginning from `preset`: none, light or swin.
 /// Calls finish(). @throws InputError.
 [[nodiscard]] AugmentConfig read_augment_config(JsonObject json);
+/// All keys, which read_augment_config() reads back to an equal value.
+[[nodiscard]] nlohmann::ordered_json to_json(const AugmentConfig& config);
 /// @throws InputError for another name, with the nearest.
 [[nodiscard]] AugmentConfig augment_preset(std::string_view name);
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -79,6 +80,29 @@ AugmentConfig read_augment_config(JsonObject json) {
   read_into(config.central_share, json, "central_share", {.min = 0, .max = 1, .above_min = true});
   json.finish();
   return config;
+}
+
+nlohmann::ordered_json to_json(const AugmentConfig& config) {
+  const RandAugment& policy = config.rand_augment;
+  return {{"random_crop", config.random_crop},
+          {"crop_area", {config.crop.min_area, config.crop.max_area}},
+          {"crop_aspect", {config.crop.min_aspect, config.crop.max_aspect}},
+          {"flip", config.flip},
+          {"colour_jitter", config.colour_jitter},
+          {"rand_augment",
+           {{"num_ops", policy.num_ops},
+            {"magnitude", policy.magnitude},
+            {"magnitude_std", policy.magnitude_std},
+            {"probability", policy.probability}}},
+          {"erase", config.erase},
+          {"mixup", config.mix.mixup},
+          {"cutmix", config.mix.cutmix},
+          {"mix_probability", config.mix.probability},
+          {"cutmix_share", config.mix.cutmix_share},
+          {"interpolation", config.interpolation == Interpolation::kBilinear ? "bilinear" : "bicubic"},
+          {"mean", config.normalization.mean},
+          {"deviation", config.normalization.deviation},
+          {"central_share", config.central_share}};
 }
 
 }  // namespace flex

@@ -122,7 +122,7 @@ TEST(ModelProgram, RefusesWhatDoesNotGoTogether) {
   };
   EXPECT_THAT(error("bench --pass inference"), HasSubstr("--pass inference is of a model"));
   EXPECT_THAT(error("train --ranks 3 " + kConfigs + "swinv2_moe_micro.json"),
-              HasSubstr("training.batch_size: is 8; it must be a multiple of the 3 ranks"));
+              HasSubstr("training.batch_size: is 16; it must be a multiple of the 3 ranks"));
   EXPECT_THAT(error("train --policy online " + kConfigs + "swinv2_tiny.json"),
               HasSubstr("has no MoE layers"));
 }

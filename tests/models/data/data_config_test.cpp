@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/json_object.h"
+#include "models/data/image_set.h"
+#include "tests/base/temporary_directory.h"
 
 namespace flex {
 namespace {
@@ -38,7 +40,74 @@ TEST(DataConfig, CifarHasOnePath) {
   EXPECT_EQ(config.validation, config.training);
   EXPECT_EQ(config.augment, AugmentConfig::none());
   EXPECT_THAT([] { config_of(R"({"kind": "cifar10", "train": "x"})"); },
-              ThrowsMessage<InputError>(HasSubstr("m.json: path: is missing")));
+              ThrowsMessage<InputError>(HasSubstr("m.json: train: unknown key")));
+}
+
+TEST(DataConfig, ProceduralImagesAreTheDefault) {
+  EXPECT_EQ(config_of("{}"), DataConfig{.augment = procedural_augment()});
+  EXPECT_EQ(procedural_augment().central_share, 1) << "images are of the model's size already";
+  const DataConfig config = config_of(R"({"images": 12, "validation_images": 4, "classes": 3, "size": 32,
+    "seed": 5, "nuisance": 0.25})");
+  EXPECT_EQ(config.procedural, (ProceduralData{.num_images = 12,
+                                               .num_validation_images = 4,
+                                               .num_classes = 3,
+                                               .image_size = 32,
+                                               .seed = 5,
+                                               .nuisance = 0.25}));
+  const auto training = make_image_set(config, DataSplit::kTraining);
+  const auto validation = make_image_set(config, DataSplit::kValidation);
+  EXPECT_EQ(training->num_images(), 12);
+  EXPECT_EQ(validation->num_images(), 4);
+  EXPECT_EQ(training->class_names(), validation->class_names());
+  RgbImage one;
+  RgbImage other;
+  training->read(0, 0, one);
+  validation->read(0, 0, other);
+  EXPECT_NE(one.pixels, other.pixels) << "no image is in both";
+}
+
+TEST(DataConfig, ReadsBackWhatItWrites) {
+  for (
+      const std::string text :
+      {R"({"images": 12, "classes": 3, "size": 32, "nuisance": 0.1, "seed": 9})",
+       R"({"kind": "folder", "train": "a/../b", "validation": "/v", "augment": "swin", "workers": 5})",
+       R"({"kind": "cifar10", "path": "/c", "augment": "light", "prefetch": 7, "max_corrupt_fraction": 0.5})",
+       R"({"kind": "folder"})"}) {
+    DataConfig config = config_of(text);
+    config.training = config.training.lexically_normal();
+    EXPECT_EQ(config_of(to_json(config).dump()), config) << text;
+  }
+}
+
+TEST(DataConfig, AnotherSourceKeepsTheRest) {
+  const TemporaryDirectory root;
+  const std::string path = root.path().string();
+  DataConfig config = config_of(R"({"augment": "swin", "workers": 5})");
+  config = with_data_source(config, "folder:" + path);
+  EXPECT_EQ(config.kind, DataKind::kFolder);
+  EXPECT_EQ(config.training, path) << "classes themselves";
+  EXPECT_FALSE(has_validation(config));
+  EXPECT_EQ(config.augment, AugmentConfig::swin());
+  EXPECT_EQ(config.num_workers, 5);
+  std::filesystem::create_directories(root / "train");
+  std::filesystem::create_directories(root / "val");
+  config = with_data_source(config, "folder:" + path);
+  EXPECT_EQ(config.training, root / "train");
+  EXPECT_EQ(config.validation, root / "val");
+  config = with_data_source(config, "cifar100:" + path);
+  EXPECT_EQ(config.kind, DataKind::kCifar100);
+  EXPECT_EQ(config.validation, path);
+  EXPECT_EQ(with_data_source(config, "procedural").kind, DataKind::kProcedural);
+  const auto fails = [&](const std::string& source, const std::string& message) {
+    EXPECT_THAT([&] { static_cast<void>(with_data_source(config, source)); },
+                ThrowsMessage<InputError>(HasSubstr(message)));
+  };
+  fails("cifar:" + path,
+        "there is no kind 'cifar' of data (did you mean cifar10?); there are procedural, folder");
+  fails("folder", "the folder is missing; write KIND:FOLDER");
+  fails("folder:", "the folder is missing; write KIND:FOLDER");
+  fails("procedural:x", "procedural images have no folder");
+  fails("folder:" + path + "/none", path + "/none is no folder");
 }
 
 // @source Swin's released configuration
@@ -104,6 +173,11 @@ TEST(DataConfig, WhatCannotBeIsNamed) {
   EXPECT_THAT(
       [] { (void)make_image_set(config_of(R"({"kind": "folder", "train": "t"})"), DataSplit::kValidation); },
       ThrowsMessage<InputError>("data.validation: is missing; it names the folder of the validation images"));
+  EXPECT_THAT([] { (void)make_image_set(config_of(R"({"kind": "cifar10"})"), DataSplit::kTraining); },
+              ThrowsMessage<InputError>(
+                  "data.path: is missing; it names the folder of the images, as --data cifar10:FOLDER does"));
+  EXPECT_THAT([] { (void)make_image_set(config_of(R"({"validation_images": 0})"), DataSplit::kValidation); },
+              ThrowsMessage<InputError>("data.validation_images: is 0; there is nothing to evaluate on"));
 }
 
 }  // namespace

@@ -49,8 +49,10 @@ std::vector<float> batches(const DataConfig& config, int num_workers) {
 TEST(ImageLoading, AFolderWithBadFilesTrainsTheSameWithAnyWorkers) {
   const TemporaryDirectory root;
   write_tree(root.path());
-  const DataConfig config = {
-      .training = root.path(), .augment = AugmentConfig::swin(), .max_corrupt_fraction = 0.2};
+  const DataConfig config = {.kind = DataKind::kFolder,
+                             .training = root.path(),
+                             .augment = AugmentConfig::swin(),
+                             .max_corrupt_fraction = 0.2};
   ::testing::internal::CaptureStderr();
   const std::vector<float> expected = batches(config, 1);
   const std::string log = ::testing::internal::GetCapturedStderr();
@@ -67,14 +69,17 @@ TEST(ImageLoading, AModelFileNamesItsData) {
   const std::string model =
       R"({"size": "tiny", "image_size": 64, "window_size": 4, "num_classes": 2, "block": "swinv2")";
   write_bytes(root / "plain.json", model + "}");
-  EXPECT_FALSE(read_model_file(root / "plain.json").data.has_value());
+  const DataConfig plain = read_model_file(root / "plain.json").data;
+  EXPECT_EQ(plain.kind, DataKind::kProcedural);
+  EXPECT_EQ(plain.augment, procedural_augment());
+  EXPECT_EQ(plain.procedural.num_classes, 2) << "the model's";
+  EXPECT_EQ(plain.procedural.image_size, 64) << "the model's";
   write_bytes(
       root / "model.json",
       model + R"(, "data": {"kind": "folder", "train": "images/train", "validation": "images/val"}})");
   const ModelFile file = read_model_file(root / "model.json");
-  ASSERT_TRUE(file.data.has_value());
-  EXPECT_EQ(make_image_set(*file.data, DataSplit::kTraining)->num_images(), 23);
-  const auto validation = make_image_set(*file.data, DataSplit::kValidation);
+  EXPECT_EQ(make_image_set(file.data, DataSplit::kTraining)->num_images(), 23);
+  const auto validation = make_image_set(file.data, DataSplit::kValidation);
   EXPECT_EQ(validation->num_images(), 1);
   EXPECT_EQ(validation->label(0), 1) << "second is the second class, though alone here";
 }
