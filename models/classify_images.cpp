@@ -119,9 +119,13 @@ std::vector<ScoredClass> most_probable(ConstTensorView logits, std::int64_t most
   double sum = 0;
   for (ScoredClass& scored : classes) sum += scored.probability = std::exp(scored.probability - largest);
   for (ScoredClass& scored : classes) scored.probability /= sum;
-  // Where one is NaN all are, and stay in their order.
-  std::ranges::stable_sort(classes, std::greater<>(), &ScoredClass::probability);
-  classes.resize(static_cast<std::size_t>(std::min(most, count)));
+  const auto comes_first = [](const ScoredClass& a, const ScoredClass& b) {
+    if (a.probability > b.probability) return true;
+    return !(b.probability > a.probability) && a.label < b.label;  // so that all of NaN are in order too
+  };
+  const auto middle = classes.begin() + std::min(most, count);
+  std::ranges::partial_sort(classes, middle, comes_first);
+  classes.erase(middle, classes.end());
   return classes;
 }
 

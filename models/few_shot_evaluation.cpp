@@ -24,7 +24,7 @@ FeatureTable unlabelled(ConstTensorView features) {
 }  // namespace
 
 std::optional<LinearProbe> fit_few_shot_probe_blocking(ImageClassifier& classifier,
-                                                       std::shared_ptr<const ImageSet> images,
+                                                       const std::shared_ptr<const ImageSet>& images,
                                                        const FewShotOptions& shots,
                                                        const LoaderOptions& options, RankContext& context,
                                                        const EvaluationProgress& progress) {

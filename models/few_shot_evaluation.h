@@ -14,7 +14,7 @@ namespace flex {
 /// them. Nothing if `progress` ended it early.
 /// @throws InputError that names a class with too few images; as infer_set_blocking().
 [[nodiscard]] std::optional<LinearProbe> fit_few_shot_probe_blocking(
-    ImageClassifier& classifier, std::shared_ptr<const ImageSet> images, const FewShotOptions& shots,
+    ImageClassifier& classifier, const std::shared_ptr<const ImageSet>& images, const FewShotOptions& shots,
     const LoaderOptions& options, RankContext& context, const EvaluationProgress& progress = {});
 
 /// Infers by the probe instead of the linear head: scores (B, classes), which are no logits, so that an
