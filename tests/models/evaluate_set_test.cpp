@@ -217,8 +217,9 @@ void with_classifier(int world, std::int64_t batch, const Body& body) {
 TEST(EvaluateSet, CountsTheSameOnAnyRanks) {
   std::optional<nlohmann::ordered_json> expected;
   double cross_entropy = 0;
-  for (const auto& [world, batch] : {std::pair{1, 8}, {1, 4}, {2, 8}, {2, 4}, {4, 8}, {4, 4}}) {
-    with_classifier(world, batch, [&, batch = batch](ImageClassifier& classifier, RankContext& context) {
+  for (const auto& ranks : {std::pair{1, 8}, {1, 4}, {2, 8}, {2, 4}, {4, 8}, {4, 4}}) {
+    const std::int64_t batch = ranks.second;
+    with_classifier(ranks.first, batch, [&](ImageClassifier& classifier, RankContext& context) {
       const ClassifierEvaluation evaluation =
           evaluate_set_blocking([&](ConstTensorView images) { return classifier.infer_blocking(images); },
                                 scenes(kNumImages, 1), scene_options(context, batch), context);
