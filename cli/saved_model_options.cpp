@@ -28,6 +28,15 @@ DType dtype_of(const SavedModelOptions& options, DType trained) {
   return is_computed ? trained : DType::kF32;
 }
 
+// Other launchers tell the number of ranks later, when the model is made.
+std::int64_t batch_of(const SavedModelOptions& options, std::int64_t trained) {
+  const std::int64_t ranks = options.machine.launcher == "threads" ? options.machine.ranks : 1;
+  if (!options.batch) return (trained + ranks - 1) / ranks * ranks;
+  require(*options.batch % ranks == 0, "--batch {}: must be a multiple of the {} ranks", *options.batch,
+          ranks);
+  return *options.batch;
+}
+
 }  // namespace
 
 SavedModel SavedModelOptions::open() const {
@@ -37,7 +46,7 @@ SavedModel SavedModelOptions::open() const {
   set_routing(*this, file.model);
   if (image_size) file.model = with_image_size(file.model, *image_size);
   file.training.dtype = dtype_of(*this, file.training.dtype);
-  if (batch) file.training.batch_size = *batch;
+  file.training.batch_size = batch_of(*this, file.training.batch_size);
   return saved;
 }
 

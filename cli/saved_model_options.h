@@ -17,7 +17,7 @@ struct SavedModelOptions {
   std::string config;    ///< a model file; empty: what the model tells of itself
   bool average = false;  ///< the moving average of the parameters instead
   std::string dtype;     ///< empty: that of training, or where the device does not compute in it fp32
-  std::optional<std::int64_t> batch{};  ///< over all ranks; nothing: that of training
+  std::optional<std::int64_t> batch{};  ///< over all ranks; nothing: about that of training
   std::optional<std::int64_t> image_size{};
   std::optional<double> capacity_factor{};
   std::optional<std::int64_t> top_k{};

@@ -63,6 +63,14 @@ TEST_F(EvalProgram, CountsTheSameOnAnyRanks) {
   }
 }
 
+// Of 7 two ranks make 8.
+TEST_F(EvalProgram, RanksNeedNotDivideTheBatchOfTraining) {
+  ModelFile file = run_.file();
+  file.training.batch_size = 7;
+  const std::string config = run_.write(file, "seven.json");
+  EXPECT_EQ(json_of(run_.path() + " --ranks 2 --config " + config)["samples"], 13);
+}
+
 TEST_F(EvalProgram, ReadsOtherProgramsNames) {
   const nlohmann::json expected = json_of(run_.path());
   for (const char* convention : {"timm", "swin_moe", "swin_moe --ranks 2"}) {
@@ -129,7 +137,8 @@ TEST_F(EvalProgram, RefusesInOneLine) {
   other.data.procedural.num_classes = 7;
   EXPECT_THAT(error(run_.path() + " --config " + run_.write(other, "seven.json")),
               HasSubstr("head.fc.weight is [5, 64], expected [7, 64]"));
-  EXPECT_THAT(error(run_.path() + " --ranks 2 --batch 3"), HasSubstr("must be a multiple of the 2 ranks"));
+  EXPECT_THAT(error(run_.path() + " --ranks 2 --batch 3"),
+              HasSubstr("--batch 3: must be a multiple of the 2 ranks"));
   EXPECT_THAT(error(run_.path() + " --data floder:x"), HasSubstr("did you mean folder?"));
   EXPECT_THAT(error(run_.path() + " --data folder:" + run_.path("none")), HasSubstr("is no folder"));
   EXPECT_THAT(error(run_.path() + " --top-k 5"), HasSubstr("with 4 experts it must be from 1 to 4"));
