@@ -56,6 +56,8 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): only if
   flex::cli::add_replay(app, outcome);
   flex::cli::add_report(app);
   flex::cli::add_train(app, outcome);
+  flex::cli::add_eval(app, outcome);
+  flex::cli::add_infer(app, outcome);
   flex::cli::add_demo(app, outcome);
   try {
     require_known_subcommand(app, argc, argv);

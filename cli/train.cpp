@@ -203,8 +203,9 @@ void add_options(CLI::App& command, Options& options) {
   command.add_option("--data", options.data,
                      "Images instead of the configured ones: folder:ROOT, cifar10:FOLDER, cifar100:FOLDER or "
                      "procedural");
-  command.add_option("--init", options.init, "Begin with the parameters of this .safetensors file")
-      ->check(CLI::ExistingFile);
+  command
+      .add_option("--init", options.init, "Begin with the parameters of this .safetensors file or checkpoint")
+      ->check(CLI::ExistingPath);
   command.add_option("--steps", options.steps, "Instead of the configured number")
       ->check(CLI::PositiveNumber);
   command.add_option("--metrics", options.metrics,

@@ -1,28 +1,42 @@
 #include "models/evaluate_set.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "models/data/batch_loader.h"
+#include "runtime/max_over_ranks.h"
 
 namespace flex {
-namespace {
 
-ConstTensorView row_of(ConstTensorView rows, std::int64_t row) {
+ConstTensorView batch_row(ConstTensorView rows, std::int64_t row) {
   const auto* data =
       static_cast<const std::byte*>(rows.data) + row * rows.outer_stride * size_bytes(rows.dtype);
   const Shape shape = rows.shape.rank() == 1 ? Shape{1} : Shape{1, rows.shape[1]};
   return {data, rows.dtype, shape, rows.device};
 }
 
-// Row by row, since an image that could not be read may stand anywhere.
-void add_batch(const ImageBatch& batch, ConstTensorView logits, ClassifierEvaluation& evaluation) {
-  const auto* labels = batch.labels.as<std::int32_t>();
-  for (std::int64_t row = 0; row < batch.labels.num_elements(); ++row) {
-    if (labels[row] != kNoLabel) evaluation.add(row_of(logits, row), row_of(batch.labels, row), 1);
+bool infer_set_blocking(const InferenceFunction& infer, std::shared_ptr<const ImageSet> images,
+                        const LoaderOptions& options, RankContext& context,
+                        const std::function<void(const InferredImage&)>& visit,
+                        const EvaluationProgress& progress) {
+  const std::int64_t total = images->num_images();
+  BatchLoader loader(std::move(images), options);
+  for (std::int64_t step = 0; step < loader.num_batches(); ++step) {
+    const ImageBatch batch = loader.next_blocking();
+    const ConstTensorView logits = infer(batch.images);
+    const auto* labels = batch.labels.as<std::int32_t>();
+    const std::int64_t first = (step * options.world + options.rank) * options.local_batch;
+    // Row by row, since an image that could not be read may stand anywhere.
+    for (std::int64_t row = 0; row < loader.num_valid(); ++row) {
+      if (labels[row] != kNoLabel)
+        visit({first + row, row, batch_row(logits, row), batch_row(batch.labels, row)});
+    }
+    if (!progress) continue;
+    const std::int64_t done = std::min(total, (step + 1) * options.world * options.local_batch);
+    if (any_rank_blocking(!progress(done, total), context.control())) return false;
   }
+  return true;
 }
-
-}  // namespace
 
 ClassifierEvaluation evaluate_set_blocking(const InferenceFunction& infer,
                                            std::shared_ptr<const ImageSet> images,
@@ -31,12 +45,9 @@ ClassifierEvaluation evaluate_set_blocking(const InferenceFunction& infer,
   ClassifierEvaluation evaluation(options.num_classes > 0
                                       ? options.num_classes
                                       : static_cast<std::int64_t>(images->class_names().size()));
-  BatchLoader loader(std::move(images), options);
-  for (std::int64_t done = 0; done < loader.num_batches(); ++done) {
-    const ImageBatch batch = loader.next_blocking();
-    add_batch(batch, infer(batch.images), evaluation);
-    if (progress && context.rank() == 0) progress(done + 1, loader.num_batches());
-  }
+  infer_set_blocking(
+      infer, std::move(images), options, context,
+      [&](const InferredImage& image) { evaluation.add(image.logits, image.label, 1); }, progress);
   evaluation.sum_over_ranks_blocking(context);
   return evaluation;
 }

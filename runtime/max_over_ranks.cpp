@@ -1,6 +1,7 @@
 #include "runtime/max_over_ranks.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 namespace flex {
@@ -12,6 +13,12 @@ void max_over_ranks_blocking(std::span<std::int64_t> numbers, Communicator& comm
     std::int64_t& number = numbers[i % numbers.size()];
     number = std::max(number, all[i]);
   }
+}
+
+bool any_rank_blocking(bool mine, Communicator& communicator) {
+  std::array<std::int64_t, 1> word = {mine ? 1 : 0};
+  max_over_ranks_blocking(word, communicator);
+  return word[0] != 0;
 }
 
 }  // namespace flex

@@ -7,16 +7,14 @@
 #include "base/file_error.h"
 #include "base/log.h"
 #include "base/nearest_name.h"
-#include "base/read_file.h"
 #include "base/require.h"
-#include "models/data/image_decoder.h"
+#include "models/data/image_file.h"
 
 namespace flex {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kMaxFileBytes = std::int64_t{1} << 30;
 constexpr std::array<std::string_view, 3> kExtensions = {".jpg", ".jpeg", ".png"};
 
 bool has_image_name(const fs::path& path) {
@@ -93,8 +91,7 @@ std::string ImageFolder::where(std::int64_t index) const {
 }
 
 void ImageFolder::read(std::int64_t index, std::int64_t least_side, RgbImage& image) const {
-  const std::string path = where(index);
-  decode_image(read_file(path, kMaxFileBytes), path, least_side, image);
+  read_image_file(where(index), least_side, image);
 }
 
 }  // namespace flex
