@@ -1,11 +1,13 @@
 #include "cli/progress.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+
+#include "cli/interrupt.h"
+#include "cli/terminal.h"
 
 namespace flex::cli {
 namespace {
@@ -24,9 +26,10 @@ std::string time_left(double seconds) {
 
 }  // namespace
 
-Progress::Progress(std::string what)
+Progress::Progress(std::string what, WhenInterrupted when_interrupted)
     : what_(std::move(what)),
-      on_terminal_(isatty(STDERR_FILENO) == 1),
+      when_interrupted_(when_interrupted),
+      on_terminal_(is_terminal(stderr)),
       start_(steady_clock::now()),
       last_(start_) {}
 
@@ -35,6 +38,7 @@ Progress::~Progress() {
 }
 
 void Progress::update(int done, int total, const std::string& note) {
+  if (when_interrupted_ == WhenInterrupted::kThrow) Interrupt::throw_if_requested();
   if (!on_terminal_ || total <= 0) return;
   const auto now = steady_clock::now();
   const duration<double> elapsed = now - start_;

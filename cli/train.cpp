@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "cli/checks.h"
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cli/model_plans.h"
 #include "cli/progress.h"
 #include "cli/rank_options.h"
@@ -94,20 +96,28 @@ void add_train(CLI::App& app) {
       ->check(CLI::ExistingFile);
   add_rank_options(*command, options->machine);
   add_model_plan_options(*command, options->plans);
-  command->add_option(
-      "--record", options->plans.record,
-      "Write routing, plans and times to this routing trace (.jsonl, or .jsonl.gz to pack it)");
-  command->add_option("--steps", options->steps, "Instead of the configured number")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--every", options->every, "Steps between two lines of the table (otherwise 20 lines)")
-      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--record", options->plans.record,
+                   "Write routing, plans and times to this routing trace (.jsonl, or .jsonl.gz to pack it)")
+      ->type_name("FILE");
+  command->add_option("--steps", options->steps, "Training steps (the configured number)")
+      ->check(positive_number());
+  command
+      ->add_option("--every", options->every,
+                   "Steps between two lines of the table (as many as make 20 lines)")
+      ->check(positive_number());
   command->add_flag("--json", options->json, "Print every step as JSON");
+  command->footer(
+      "Examples:\n"
+      "  flexmoe train models/configs/swinv2_moe_micro.json --steps 20\n"
+      "  flexmoe train models/configs/swinv2_moe_micro.json --ranks 4 --policy online --record run.jsonl.gz");
   command->callback([options] {
     ModelFile file = read_model_file(options->config);
     if (options->steps > 0) {
       file.training.steps = options->steps;
       file.training.warmup_steps = std::min(file.training.warmup_steps, options->steps);
     }
+    const Interrupt interrupt;
     options->machine.run("train", [&](Communicator& world) { run_rank(*options, file, world); });
   });
 }

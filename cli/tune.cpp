@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/require.h"
+#include "cli/checks.h"
 #include "cli/cluster_options.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -119,7 +120,7 @@ class TuneProgress {
   std::size_t layers_begun_ = 0;
   std::size_t done_ = 0;
   std::vector<TimedPlan> timed_;
-  Progress progress_{"tune"};
+  Progress progress_{"tune", WhenInterrupted::kGoOn};
 };
 
 TuneSettings settings_of(const Options& options, TrialSource source, std::int64_t num_warmup,
@@ -284,16 +285,19 @@ void add_search_options(CLI::App& command, Options& options) {
   command
       .add_option("--strategy", options.strategies,
                   "exhaustive, random, dictionary, model, local (several, with commas), or all")
+      ->type_name("{exhaustive,random,dictionary,model,local,all}")
       ->delimiter(',')
       ->capture_default_str();
   command
       .add_option("--max-evaluations", options.max_evaluations,
                   "Of one strategy and layer, each one plan in one pass (0: as many as it wants)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative())
+      ->capture_default_str();
   command
       .add_option("--max-seconds", options.max_seconds,
                   "No evaluation of a strategy and layer begins later (0: no limit)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative())
+      ->capture_default_str();
   command.add_option("--max-fraction", options.max_fraction, "Of all plans, at most this part is evaluated")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
@@ -329,15 +333,18 @@ void add_tune(CLI::App& app, Outcome& outcome) {
       ->capture_default_str();
   command->add_option("--noise", options->noise, "Of simulated evaluations, as a fraction")
       ->check(CLI::Range(0.0, 1.0))
-      ->needs(described.cluster);
+      ->needs(described.cluster)
+      ->capture_default_str();
   command
       ->add_option("--precision", options->precision,
                    "Measured: repeat until the median is known to this fraction")
       ->check(CLI::Range(1e-4, 1.0))
       ->capture_default_str();
-  command->add_option("--cache", options->cache,
-                      "Where results are kept; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the "
-                      "user's caches; none: nowhere");
+  command
+      ->add_option("--cache", options->cache,
+                   "Where results are kept; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the "
+                   "user's caches; none: nowhere")
+      ->type_name("FILE");
   command->add_flag("--fresh", options->fresh, "Measure again what the cache knows");
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options, &outcome] { run(*options, outcome); });
