@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <numbers>
 
+#include "base/json.h"
 #include "base/json_object.h"
 #include "base/require.h"
 
@@ -83,14 +85,25 @@ TrainingConfig read_training_config(JsonObject json) {
   return config;
 }
 
-ModelFile read_model_file(const std::filesystem::path& path) {
-  JsonObject json = JsonObject::from_file(path);
+namespace {
+
+ModelFile model_file_of(JsonObject json) {
   ModelFile file;
   file.model = read_model_config(json);
   if (auto training = json.optional<JsonObject>("training"))
     file.training = read_training_config(std::move(*training));
   json.finish();
   return file;
+}
+
+}  // namespace
+
+ModelFile read_model_file(const std::filesystem::path& path) {
+  return model_file_of(JsonObject::from_file(path));
+}
+
+ModelFile parse_model_file(std::string_view text, const std::string& where) {
+  return model_file_of(JsonObject(parse_json(text, where), where));
 }
 
 }  // namespace flex

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/dtype.h"
@@ -52,5 +53,7 @@ struct ModelFile {
   TrainingConfig training;
 };
 [[nodiscard]] ModelFile read_model_file(const std::filesystem::path& path);
+/// The same of its text; `where` begins every message.
+[[nodiscard]] ModelFile parse_model_file(std::string_view text, const std::string& where);
 
 }  // namespace flex
