@@ -12,22 +12,19 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/layer_options.h"
-#include "cli/memory_table.h"
 #include "cli/model_bench.h"
 #include "cli/plan_table.h"
 #include "cli/policy_bench.h"
 #include "cli/progress.h"
 #include "cli/rank_options.h"
 #include "cli/run_cache.h"
-#include "cli/suite_table.h"
+#include "cli/suite_bench.h"
 #include "cli/table.h"
 #include "runtime/device_memory_peak.h"
 #include "runtime/layer_benchmark.h"
-#include "runtime/layer_suite.h"
 #include "runtime/local_cluster.h"
 #include "runtime/memory_suite.h"
 #include "runtime/pinned_plans.h"
-#include "runtime/switching_benchmark.h"
 #include "tuner/cache.h"
 #include "tuner/tuned_plans.h"
 
@@ -144,33 +141,8 @@ void run_rank(const Options& options, Communicator& world, DeviceMemoryPeak* mem
   const Device device = options.machine.usable_device(benchmark.config.dtype);
   RankContext context(world, device, {.allow_tf32 = options.machine.tf32});
   if (options.plan == "tuned") benchmark.choose = tuned_chooser(options, context);
-  if (options.suite == "switching") {
-    std::vector<SwitchingCost> costs;
-    {
-      Progress progress("suite switching");
-      costs = run_switching_suite(benchmark.config.dtype, context,
-                                  [&](int done, int total) { progress.update(done, total); });
-    }
-    print_switching(costs, options.json);
-    return;
-  }
-  if (options.suite == "profiling") {
-    ProfilingCosts costs;
-    {
-      Progress progress("suite profiling");
-      costs = measure_profiling(profiling_layer(benchmark.config.dtype), context,
-                                [&](int done, int total) { progress.update(done, total); });
-    }
-    print_profiling(costs, options.json);
-    return;
-  }
-  if (!options.suite.empty()) {
-    Progress progress("suite " + options.suite);
-    const SuiteResult result = run_suite(options.suite, benchmark.config.dtype, context,
-                                         [&](int done, int total) { progress.update(done, total); });
-    print_suite(result, options.json);
-    return;
-  }
+  if (!options.suite.empty())
+    return run_suite_bench(options.suite, benchmark.config.dtype, context, options.json);
   std::vector<PlanMeasurement> measurements;
   {
     Progress progress("bench");
@@ -192,14 +164,6 @@ void run_rank(const Options& options, Communicator& world, DeviceMemoryPeak* mem
     measured.ceilings = measure_ceilings(benchmark.config.dtype, *context.gemm(), stream);
   }
   print(options, benchmark, measured);
-}
-
-void run_memory(const Options& options) {
-  Progress progress("suite " + options.suite);
-  const MemorySuiteResult result = run_memory_suite(
-      *parse_dtype(options.layer.dtype), options.machine.tf32, parse_device(options.machine.device),
-      [&](int done, int total) { progress.update(done, total); });
-  print_memory_suite(result, options.json);
 }
 
 void run_model(const Options& options) {
@@ -224,7 +188,10 @@ void run(const Options& asked) {
   const Interrupt interrupt;
   if (!asked.model.empty()) return run_model(asked);
   require(asked.pass != "inference", "--pass inference is of a model; one layer's are forward and training");
-  if (asked.suite == kMemorySuite) return run_memory(asked);
+  if (asked.suite == kMemorySuite) {
+    return run_memory_bench(*parse_dtype(asked.layer.dtype), asked.machine.tf32,
+                            parse_device(asked.machine.device), asked.json);
+  }
   require(asked.policy.record.empty() || !asked.policy.policies.empty(),
           "--record {}: bench records the run of a policy; name one with --policy", asked.policy.record);
   if (!asked.policy.policies.empty()) {
