@@ -44,7 +44,7 @@ complete -F _{0} {0}
 )";
 
 std::string action(const std::string& program, const CompletedOption& option) {
-  const std::string words = fmt::format("_{}_words '{}'", program, fmt::join(option.choices, " "));
+  std::string words = fmt::format("_{}_words '{}'", program, fmt::join(option.choices, " "));
   switch (option.kind) {
     case ValueKind::kChoice:
       return words;

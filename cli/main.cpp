@@ -52,7 +52,7 @@ void require_known_words(const CLI::App& app, const std::string& path,
   std::vector<std::string> names;
   for (const CLI::App* command : commands) {
     if (command->get_name() == word) {
-      return require_known_words(*command, path + " " + word, arguments.subspan(1));
+      return require_known_words(*command, fmt::format("{} {}", path, word), arguments.subspan(1));
     }
     names.push_back(command->get_name());
   }

@@ -36,7 +36,7 @@ void collect(const std::string& path, std::map<std::string, std::string>& helps)
   for (auto line = begin + 1; line != lines.end() && line->starts_with("  "); ++line) {
     if ((*line)[2] == ' ') continue;  // a description goes on
     const std::string name = line->substr(2, line->find(' ', 2) - 2);
-    collect(path.empty() ? name : path + " " + name, helps);
+    collect(path.empty() ? name : std::string(path).append(" ").append(name), helps);
   }
 }
 
