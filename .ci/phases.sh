@@ -43,6 +43,27 @@ sanitizer() {
     tests/check_skips.sh "build/$1/tests.xml"
 }
 
+# Name of a clang++ that has libFuzzer and _Float16.
+find_clang() {
+  local version
+  for version in 22 21 20 19 18 17 16 15; do
+    if command -v "clang++-$version"; then return; fi
+  done
+}
+
+# fuzz SECONDS: each fuzzer for so long, with AddressSanitizer and UndefinedBehaviorSanitizer.
+fuzz() {
+  local compiler
+  compiler=$(find_clang)
+  [[ -n $compiler ]] || { echo 'skipped: no clang++ of version 15 or later here'; return 0; }
+  cmake -S . -B build/fuzz -G Ninja -DFLEX_FUZZ=ON -DFLEX_SANITIZE=address,undefined -DFLEX_CUDA=OFF -DFLEX_MPI=OFF \
+    -DFLEX_WERROR=OFF -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=RelWithDebInfo >build/logs/fuzz-configure.log ||
+    { tail build/logs/fuzz-configure.log; return 1; }
+  cmake --build build/fuzz --target flex_fuzz >build/logs/fuzz-build.log ||
+    { grep -A 30 FAILED build/logs/fuzz-build.log; return 1; }
+  tests/fuzz/run.sh build/fuzz "$1"
+}
+
 format_check() {
   command -v clang-format >/dev/null || { echo 'skipped: no clang-format here'; return 0; }
   git ls-files -z '*.h' '*.cpp' '*.cu' '*.cuh' | xargs -0 -r clang-format --dry-run --Werror

@@ -8,24 +8,23 @@
 
 #include "base/log.h"
 #include "base/require.h"
+#include "cli/checks.h"
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cli/layer_options.h"
-#include "cli/memory_table.h"
 #include "cli/model_bench.h"
 #include "cli/plan_table.h"
 #include "cli/policy_bench.h"
 #include "cli/progress.h"
 #include "cli/rank_options.h"
 #include "cli/run_cache.h"
-#include "cli/suite_table.h"
+#include "cli/suite_bench.h"
 #include "cli/table.h"
 #include "runtime/device_memory_peak.h"
 #include "runtime/layer_benchmark.h"
-#include "runtime/layer_suite.h"
 #include "runtime/local_cluster.h"
 #include "runtime/memory_suite.h"
 #include "runtime/pinned_plans.h"
-#include "runtime/switching_benchmark.h"
 #include "tuner/cache.h"
 #include "tuner/tuned_plans.h"
 
@@ -142,33 +141,8 @@ void run_rank(const Options& options, Communicator& world, DeviceMemoryPeak* mem
   const Device device = options.machine.usable_device(benchmark.config.dtype);
   RankContext context(world, device, {.allow_tf32 = options.machine.tf32});
   if (options.plan == "tuned") benchmark.choose = tuned_chooser(options, context);
-  if (options.suite == "switching") {
-    std::vector<SwitchingCost> costs;
-    {
-      Progress progress("suite switching");
-      costs = run_switching_suite(benchmark.config.dtype, context,
-                                  [&](int done, int total) { progress.update(done, total); });
-    }
-    print_switching(costs, options.json);
-    return;
-  }
-  if (options.suite == "profiling") {
-    ProfilingCosts costs;
-    {
-      Progress progress("suite profiling");
-      costs = measure_profiling(profiling_layer(benchmark.config.dtype), context,
-                                [&](int done, int total) { progress.update(done, total); });
-    }
-    print_profiling(costs, options.json);
-    return;
-  }
-  if (!options.suite.empty()) {
-    Progress progress("suite " + options.suite);
-    const SuiteResult result = run_suite(options.suite, benchmark.config.dtype, context,
-                                         [&](int done, int total) { progress.update(done, total); });
-    print_suite(result, options.json);
-    return;
-  }
+  if (!options.suite.empty())
+    return run_suite_bench(options.suite, benchmark.config.dtype, context, options.json);
   std::vector<PlanMeasurement> measurements;
   {
     Progress progress("bench");
@@ -192,14 +166,6 @@ void run_rank(const Options& options, Communicator& world, DeviceMemoryPeak* mem
   print(options, benchmark, measured);
 }
 
-void run_memory(const Options& options) {
-  Progress progress("suite " + options.suite);
-  const MemorySuiteResult result = run_memory_suite(
-      *parse_dtype(options.layer.dtype), options.machine.tf32, parse_device(options.machine.device),
-      [&](int done, int total) { progress.update(done, total); });
-  print_memory_suite(result, options.json);
-}
-
 void run_model(const Options& options) {
   require(options.pass != "forward", "--pass forward is of one layer; a model's are inference and training");
   require(options.policy.policies.size() <= 1, "--model: one policy at a time; --policy names {}",
@@ -219,9 +185,13 @@ void run_model(const Options& options) {
 }
 
 void run(const Options& asked) {
+  const Interrupt interrupt;
   if (!asked.model.empty()) return run_model(asked);
   require(asked.pass != "inference", "--pass inference is of a model; one layer's are forward and training");
-  if (asked.suite == kMemorySuite) return run_memory(asked);
+  if (asked.suite == kMemorySuite) {
+    return run_memory_bench(*parse_dtype(asked.layer.dtype), asked.machine.tf32,
+                            parse_device(asked.machine.device), asked.json);
+  }
   require(asked.policy.record.empty() || !asked.policy.policies.empty(),
           "--record {}: bench records the run of a policy; name one with --policy", asked.policy.record);
   if (!asked.policy.policies.empty()) {
@@ -249,28 +219,34 @@ void add_bench(CLI::App& app, Outcome&) {
           "--plan", options->plan,
           "A plan such as 'r1 d2 linear', all, or tuned: what flexmoe tune found; of a model one plan, "
           "r1 d1 linear for all")
+      ->type_name("PLAN")
       ->capture_default_str();
-  command->add_option(
-      "--cache", options->cache,
-      "With --plan tuned, or --policy online, which begins with complete decisions: the tuning cache; "
-      "otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the user's caches");
-  command->add_option("--backward-plan", options->backward_plan,
-                      "Another plan of the same r for the backward pass");
+  command
+      ->add_option(
+          "--cache", options->cache,
+          "With --plan tuned, or --policy online, which begins with complete decisions: the tuning cache; "
+          "otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the user's caches")
+      ->type_name("FILE");
+  command
+      ->add_option("--backward-plan", options->backward_plan,
+                   "Another plan of the same r for the backward pass (the same plan)")
+      ->type_name("PLAN");
   command
       ->add_option(
           "--imbalance", options->imbalance,
           "Routing: none (as random tokens fall), hot_expert (one gets 8 times the mean) or half_empty; with "
           "--policy: W0 to W7 or drift, as in flexmoe trace generate")
+      ->type_name("NAME")
       ->capture_default_str();
   command->add_flag("--graphs", options->graphs, "CUDA, one rank: replay passes as graphs where they can be");
-  command->add_option("--suite", options->suite,
-                      "A named set of shapes instead of one: h200, memory, switching or profiling");
+  command
+      ->add_option("--suite", options->suite,
+                   "A named set of shapes instead of one: h200, memory, switching or profiling (none)")
+      ->check(CLI::IsMember({"h200", "memory", "switching", "profiling"}));
   command->add_option("--model", options->model, "A model's .json file: time it instead of one layer")
       ->check(CLI::ExistingFile);
-  command
-      ->add_option("--batch", options->batch,
-                   "With --model: images of a step, instead of the configured number")
-      ->check(CLI::PositiveNumber);
+  command->add_option("--batch", options->batch, "With --model: images of a step (the configured number)")
+      ->check(positive_number());
   command
       ->add_option(
           "--pass", options->pass,
@@ -279,12 +255,17 @@ void add_bench(CLI::App& app, Outcome&) {
       ->check(CLI::IsMember({"forward", "training", "inference"}))
       ->capture_default_str();
   command->add_option("--warmup", options->warmup, "Passes before the timed ones")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->capture_default_str();
   command->add_option("--repeats", options->repeats, "Timed passes of each plan")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_number())
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
+  command->footer(
+      "Examples:\n"
+      "  flexmoe bench --ranks 4 --ranks-per-node 2 --experts 8 --tokens 512\n"
+      "  flexmoe bench --ranks 4 --experts 8 --policy online --drift 4 --record run.jsonl.gz\n"
+      "  flexmoe bench --model models/configs/swinv2_moe_micro.json --pass inference");
   command->callback([options, command] {
     options->has_dtype = command->count("--dtype") > 0;
     run(*options);

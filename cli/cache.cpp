@@ -38,8 +38,10 @@ CachedCase find_case(TuningCache& cache, const std::string& prefix) {
 }
 
 void add_cache_option(CLI::App& command, CacheCommandOptions& options) {
-  command.add_option("--cache", options.cache,
-                     "The file; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the user's caches");
+  command
+      .add_option("--cache", options.cache,
+                  "The file; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the user's caches")
+      ->type_name("FILE");
 }
 
 namespace {
@@ -130,14 +132,22 @@ void add_reading(CLI::App& app, Outcome& outcome) {
   const auto [show_command, show_options] =
       add_cache_command(app, "show", "A case with all its trials", show);
   show_command->add_option("case", show_options->case_name, "Its name in the list, or the beginning")
-      ->required();
+      ->required()
+      ->type_name("NAME");
   const auto [diff_command, diff_options] =
       add_cache_command(app, "diff", "Cases with other plans; exit code 1 if there are any",
                         [&outcome](const CacheCommandOptions& options) { diff(options, outcome); });
-  diff_command->add_option("files", diff_options->files, "Two caches")->required()->expected(2);
+  diff_command->add_option("files", diff_options->files, "Two caches")
+      ->required()
+      ->expected(2)
+      ->type_name("FILE");
   const auto [verify_command, verify_options] = add_cache_command(
       app, "verify", "Check the file and the checksum of every row; exit code 1 if anything is wrong",
       [&outcome](const CacheCommandOptions& options) { verify_cache(options, outcome); });
+  list_command->footer("Example:\n  flexmoe cache list");
+  show_command->footer("Example:\n  flexmoe cache show 3f2a --cache tuning.db");
+  diff_command->footer("Example:\n  flexmoe cache diff before.db after.db");
+  verify_command->footer("Example:\n  flexmoe cache verify --cache tuning.db");
   for (const auto& [command, options] :
        {std::pair(list_command, list_options), std::pair(show_command, show_options),
         std::pair(verify_command, verify_options)}) {

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/require.h"
 #include "cli/cache_commands.h"
+#include "cli/checks.h"
 #include "tuner/interchange.h"
 
 // flexmoe cache export FILE|import FILE...|merge FILE...|prune
@@ -119,10 +120,14 @@ void prune(const CacheCommandOptions& options) {
 void add_cache_exchange(CLI::App& app) {
   const auto [export_command, export_options] = add_cache_command(
       app, "export", "Write trials as T4 results, or the plans of a case as a T1 space", export_to);
-  export_command->add_option("file", export_options->files, "A JSON file")->required()->expected(1);
+  export_command->add_option("file", export_options->files, "A JSON file")
+      ->required()
+      ->expected(1)
+      ->type_name("FILE");
   export_command->add_option("--format", export_options->format, "t4 or t1")
-      ->check(CLI::IsMember({"t4", "t1"}));
-  export_command->add_option("--case", export_options->case_name, "Only this case");
+      ->check(CLI::IsMember({"t4", "t1"}))
+      ->capture_default_str();
+  export_command->add_option("--case", export_options->case_name, "Only this case (all)")->type_name("NAME");
   const auto [import_command, import_options] =
       add_cache_command(app, "import", "Take over trials from T4 results", import_from);
   import_command->add_option("files", import_options->files, "JSON files that export wrote")
@@ -130,16 +135,26 @@ void add_cache_exchange(CLI::App& app) {
       ->check(CLI::ExistingFile);
   const auto [merge_command, merge_options] =
       add_cache_command(app, "merge", "Take over what other caches know", merge_from);
-  merge_command->add_option("files", merge_options->files, "Caches")->required();
+  merge_command->add_option("files", merge_options->files, "Caches")->required()->type_name("FILE");
   const auto [prune_command, prune_options] =
       add_cache_command(app, "prune", "Remove what is no longer needed", prune);
   prune_command
       ->add_option("--older-than", prune_options->older_than_days, "Trials of DAYS ago that no plan rests on")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
   prune_command->add_flag("--other-builds", prune_options->other_builds,
                           "All that belongs to another version of Flex");
   prune_command->add_flag("--bad-rows", prune_options->bad_rows, "Rows with wrong checksums");
   prune_command->add_flag("--dry-run", prune_options->dry_run, "Only say how much");
+  export_command->footer(
+      "Examples:\n"
+      "  flexmoe cache export results.json\n"
+      "  flexmoe cache export space.json --format t1 --case 3f2a");
+  import_command->footer("Example:\n  flexmoe cache import results.json --cache tuning.db");
+  merge_command->footer("Example:\n  flexmoe cache merge other.db another.db");
+  prune_command->footer(
+      "Examples:\n"
+      "  flexmoe cache prune --older-than 90 --dry-run\n"
+      "  flexmoe cache prune --other-builds --bad-rows");
   for (const auto& [command, options] :
        {std::pair(export_command, export_options), std::pair(import_command, import_options),
         std::pair(merge_command, merge_options), std::pair(prune_command, prune_options)}) {

@@ -58,17 +58,26 @@ void show(const ClusterDescription& one, bool json) {
   fmt::print("{}", table.text());
 }
 
-void check(const std::vector<std::string>& files) {
-  for (const std::string& file : files) {
+struct CheckOptions {
+  std::vector<std::string> files;
+  bool json = false;
+};
+
+void check(const CheckOptions& options) {
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const std::string& file : options.files) {
     const ClusterDescription one = read_cluster_file(file);
-    fmt::print("{}: ok, {}, {} figures\n", file, one.cluster.name, one.figures.size());
+    rows.push_back({{"file", file}, {"name", one.cluster.name}, {"figures", one.figures.size()}});
+    if (!options.json) fmt::print("{}: ok, {}, {} figures\n", file, one.cluster.name, one.figures.size());
   }
+  if (options.json) fmt::print("{}\n", rows.dump(2));
 }
 
 void add_list(CLI::App& cluster) {
   CLI::App* command = cluster.add_subcommand("list", "The clusters that are built in");
   auto json = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "Print JSON");
+  command->footer("Example:\n  flexmoe cluster list");
   command->callback([json] { list(*json); });
 }
 
@@ -80,17 +89,25 @@ void add_show(CLI::App& cluster) {
   };
   CLI::App* command = cluster.add_subcommand("show", "All figures of a cluster with their sources");
   auto options = std::make_shared<Options>();
-  command->add_option("cluster", options->name_or_path, "A built-in name, or a JSON file")->required();
-  command->add_option("--nodes", options->nodes, "Another number of nodes than the description's default");
+  command->add_option("cluster", options->name_or_path, "A built-in name, or a JSON file")
+      ->required()
+      ->type_name("CLUSTER");
+  command->add_option("--nodes", options->nodes, "Nodes of the cluster (its own default)");
   command->add_flag("--json", options->json, "Print the description, to be copied and edited");
+  command->footer(
+      "Examples:\n"
+      "  flexmoe cluster show azure_ndv4_a100 --nodes 32\n"
+      "  flexmoe cluster show dgx_h100 --json > mine.json");
   command->callback([options] { show(read_cluster(options->name_or_path, options->nodes), options->json); });
 }
 
 void add_check(CLI::App& cluster) {
   CLI::App* command = cluster.add_subcommand("check", "Validate descriptions; stops at the first bad one");
-  auto files = std::make_shared<std::vector<std::string>>();
-  command->add_option("files", *files, "JSON files")->required()->check(CLI::ExistingFile);
-  command->callback([files] { check(*files); });
+  auto options = std::make_shared<CheckOptions>();
+  command->add_option("files", options->files, "JSON files")->required()->check(CLI::ExistingFile);
+  command->add_flag("--json", options->json, "Print JSON");
+  command->footer("Example:\n  flexmoe cluster check mine.json other.json");
+  command->callback([options] { check(*options); });
 }
 
 }  // namespace

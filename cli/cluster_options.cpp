@@ -15,6 +15,7 @@ AddedClusterOptions add_cluster_options(CLI::App& command, ClusterOptions& optio
   added.cluster =
       command
           .add_option("--cluster", options.cluster, "A built-in cluster, or a file; see flexmoe cluster list")
+          ->type_name("CLUSTER")
           ->capture_default_str();
   added.nodes = command.add_option("--nodes", options.nodes, "Nodes of the cluster (its own default)");
   added.calibration = command
@@ -37,7 +38,8 @@ AddedClusterOptions add_cluster_instead_of_ranks(CLI::App& command, ClusterOptio
 
 void add_memory_limit(CLI::App& command, std::uint64_t& bytes, const std::string& help) {
   command.add_option("--memory-limit", bytes, help + ", e.g. 4GiB (0: no limit)")
-      ->transform(CLI::AsSizeValue(false));
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
 }
 
 }  // namespace flex::cli

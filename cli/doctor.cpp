@@ -145,6 +145,7 @@ void add_doctor(CLI::App& app, Outcome&) {
   CLI::App* command = app.add_subcommand("doctor", "What this build and this machine can do");
   auto json = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "Print JSON");
+  command->footer("Example:\n  flexmoe doctor");
   command->callback([json] { run(*json); });
 }
 

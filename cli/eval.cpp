@@ -83,7 +83,8 @@ class Evaluator {
     return flex::loader_options(saved_.file, LoadMode::kEvaluation, context_);
   }
   [[nodiscard]] EvaluationProgress progress(const std::string& what, std::int64_t& num_done) {
-    const auto bar = context_.rank() == 0 ? std::make_shared<Progress>(what) : nullptr;
+    const auto bar =
+        context_.rank() == 0 ? std::make_shared<Progress>(what, WhenInterrupted::kGoOn) : nullptr;
     return [bar, &num_done](std::int64_t done, std::int64_t total) {
       num_done = done;
       if (bar) bar->update(done, total);

@@ -247,9 +247,10 @@ void add_explain(CLI::App& app, Outcome& /*outcome*/) {
       ->capture_default_str();
   add_memory_limit(*command, options->memory_limit_bytes,
                    "Plans whose layer needs more on a rank are left out");
-  command->add_option(
-      "--cache", options->cache,
-      "The file; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the user's caches");
+  command
+      ->add_option("--cache", options->cache,
+                   "The file; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the user's caches")
+      ->type_name("FILE");
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] { run(*options); });
 }

@@ -78,7 +78,7 @@ std::vector<ClassifiedImage> classify(const Options& options, const SavedModel& 
     ModelPlans plans(options.model.plans, saved.file, false, context);
     ImageClassifier classifier(saved.file.model, saved.file.training, plans.source(), context);
     load_saved_model(saved, options.model.average, classifier, context);
-    Progress bar("infer");
+    Progress bar("infer", WhenInterrupted::kGoOn);
     const auto progress = [&](std::int64_t done, std::int64_t total) {
       if (world.rank() == 0) bar.update(done, total);
       return !Interrupt::requested();

@@ -92,7 +92,7 @@ void add_layer_options(CLI::App& command, LayerOptions& options) {
       .add_option("--dtype", options.dtype, "Element type: fp32 or fp64 on cpu; fp32, fp16 or bf16 on cuda")
       ->check(CLI::IsMember({"fp32", "fp64", "fp16", "bf16"}))
       ->capture_default_str();
-  command.add_option("--gate", options.gate, "linear or cosine")
+  command.add_option("--gate", options.gate, "Of the router: linear or cosine")
       ->check(CLI::IsMember({"linear", "cosine"}))
       ->capture_default_str();
   command.add_option("--activation", options.activation, "Of the experts")

@@ -75,6 +75,7 @@ void add_model(CLI::App& app) {
   show->add_option("config", options->config, "A model's .json file")->required()->check(CLI::ExistingFile);
   show->add_flag("--inference", options->inference, "With the k and f of inference instead of training");
   show->add_flag("--json", options->json, "Print JSON");
+  show->footer("Example:\n  flexmoe model show models/configs/swinv2_moe_base_e32.json --inference");
   show->callback([options] {
     const ModelConfig config = read_model_file(options->config).model;
     const Routing& routing = options->inference ? config.moe.inference : config.moe.training;

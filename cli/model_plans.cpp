@@ -14,15 +14,20 @@ void add_model_plan_options(CLI::App& command, ModelPlanOptions& options) {
   command
       .add_option("--plan", options.plan,
                   "Plan of all MoE layers: 'r1 d2 linear', or two, forward / backward")
+      ->type_name("PLAN")
       ->capture_default_str();
-  command.add_option(
-      "--policy", options.policy,
-      "Chooses plans layer by layer and pass by pass instead: dictionary, model, online, static:PLAN");
+  command
+      .add_option("--policy", options.policy,
+                  "Chooses plans layer by layer and pass by pass instead: dictionary, model, online, "
+                  "static:PLAN (none)")
+      ->type_name("POLICY");
   options.cache = default_cache_path().string();
-  command.add_option(
-      "--cache", options.cache,
-      "With --policy: the tuning cache that it begins with; otherwise FLEX_CACHE, or tuning.db in "
-      "flexmoe's folder of the user's caches");
+  command
+      .add_option(
+          "--cache", options.cache,
+          "With --policy: the tuning cache that it begins with; otherwise FLEX_CACHE, or tuning.db in "
+          "flexmoe's folder of the user's caches")
+      ->type_name("FILE");
 }
 
 ModelPlans::ModelPlans(const ModelPlanOptions& options, const ModelFile& file, bool trains,

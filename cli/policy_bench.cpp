@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/require.h"
+#include "cli/checks.h"
 #include "cli/cluster_options.h"
 #include "cli/progress.h"
 #include "cli/recording.h"
@@ -105,19 +106,22 @@ void add_policy_bench_options(CLI::App& command, PolicyBenchOptions& options) {
   command
       .add_option("--policy", options.policies,
                   "Policies that choose the plans of one training run each, compared with each other: "
-                  "'static:PLAN', dictionary, model, online; separated by commas")
+                  "'static:PLAN', dictionary, model, online; separated by commas (none: one --plan, or all)")
+      ->type_name("POLICY")
       ->delimiter(',');
-  command.add_option("--iterations,--steps", options.iterations, "With --policy: training iterations")
-      ->check(CLI::PositiveNumber)
+  command.add_option("--steps,--iterations", options.iterations, "With --policy: training iterations")
+      ->check(positive_number())
       ->capture_default_str();
   command.add_option("--drift", options.drift,
                      "With --policy, and no --imbalance: by what factor the needed capacity grows, and falls "
-                     "again [2]");
+                     "again (2)");
   add_memory_limit(command, options.memory_limit_bytes,
                    "With --policy: plans whose layer needs more on a rank do not run");
-  command.add_option("--record", options.record,
-                     "With one --policy: write the routing, plans and times of its run to this routing trace "
-                     "(.jsonl, or .jsonl.gz to pack it)");
+  command
+      .add_option("--record", options.record,
+                  "With one --policy: write the routing, plans and times of its run to this routing trace "
+                  "(.jsonl, or .jsonl.gz to pack it)")
+      ->type_name("FILE");
 }
 
 void run_policy_bench(const PolicyBenchOptions& options, const LayerOptions& asked,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/require.h"
+#include "cli/checks.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
@@ -99,7 +100,7 @@ void profile_rank(const Options& options, Device device, Communicator& world, Pr
   std::optional<Progress> progress;
   if (is_first) {
     cache = TuningCache::open(options.cache);
-    progress.emplace("profile");
+    progress.emplace("profile", WhenInterrupted::kGoOn);
   }
   ProfilePartsSettings settings{.sweep = settings_of(options, device, context),
                                 .should_stop = [] { return Interrupt::requested(); }};
@@ -210,6 +211,7 @@ void print(const Options& options, const Profiled& profiled) {
 void run(const Options& options, Outcome& outcome) {
   const Device device = parse_device(options.machine.device);
   static_cast<void>(options.machine.usable_device(dtype_of(options, device.is_cuda())));
+  require_writable(options.output);
   Profiled profiled;
   {
     const Interrupt interrupt;
@@ -256,11 +258,15 @@ void add_profile(CLI::App& app, Outcome& outcome) {
       ->check(CLI::IsMember({"cupti", "events"}))
       ->capture_default_str();
   command->add_flag("--resume", options->resume, "Layers that the cache has are not measured again");
-  command->add_option(
-      "--cache", options->cache,
-      "Where samples are kept; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the user's caches");
-  command->add_option("--output", options->output,
-                      "Write the fitted parameters to this file, for --calibration");
+  command
+      ->add_option("--cache", options->cache,
+                   "Where samples are kept; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the "
+                   "user's caches")
+      ->type_name("FILE");
+  command
+      ->add_option("-o,--output", options->output,
+                   "Write the fitted parameters to this file, for --calibration")
+      ->type_name("FILE");
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options, &outcome] { run(*options, outcome); });
 }

@@ -1,11 +1,13 @@
 #include "cli/progress.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+
+#include "cli/interrupt.h"
+#include "cli/terminal.h"
 
 namespace flex::cli {
 namespace {
@@ -24,10 +26,11 @@ std::string time_left(double seconds) {
 
 }  // namespace
 
-Progress::Progress(std::string what, std::int64_t done_before)
+Progress::Progress(std::string what, WhenInterrupted when_interrupted, std::int64_t done_before)
     : what_(std::move(what)),
+      when_interrupted_(when_interrupted),
       done_before_(done_before),
-      on_terminal_(isatty(STDERR_FILENO) == 1),
+      on_terminal_(is_terminal(stderr)),
       start_(steady_clock::now()),
       last_(start_) {}
 
@@ -36,6 +39,7 @@ Progress::~Progress() {
 }
 
 void Progress::update(std::int64_t done, std::int64_t total, const std::string& note) {
+  if (when_interrupted_ == WhenInterrupted::kThrow) Interrupt::throw_if_requested();
   if (!on_terminal_ || total <= 0) return;
   const auto now = steady_clock::now();
   const duration<double> elapsed = now - start_;

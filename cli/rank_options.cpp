@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "base/require.h"
+#include "cli/checks.h"
 #include "runtime/launch.h"
 
 #ifdef FLEX_HAS_MPI
@@ -11,6 +12,7 @@
 #endif
 #ifdef FLEX_HAS_NCCL
 #include "runtime/nccl_launch.h"
+
 #endif
 
 namespace flex::cli {
@@ -102,11 +104,13 @@ void add_rank_options(CLI::App& command, RankOptions& options) {
   command
       .add_option("--ranks-per-node", options.ranks_per_node,
                   "Ranks that count as one node (0: all, or those of one machine)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative())
+      ->capture_default_str();
   command
       .add_option(
           "--device", options.device,
           "cpu or cuda:N; in-process ranks share the GPU, and with --launcher nccl cuda is each rank's own")
+      ->type_name("DEVICE")
       ->capture_default_str();
   command.add_flag("--tf32", options.tf32, "CUDA, fp32: let matrix products round their operands to TF32");
   command

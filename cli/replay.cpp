@@ -10,7 +10,9 @@
 
 #include "base/atomic_file.h"
 #include "base/require.h"
+#include "cli/checks.h"
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/replay_options.h"
 #include "cli/replay_table.h"
@@ -55,6 +57,18 @@ ScenarioMachine recorded_machine(const ReplayCommand& options, const TraceHeader
   return machine;
 }
 
+nlohmann::ordered_json to_json(const PlanSequenceCheck& check, const std::string& policy) {
+  nlohmann::ordered_json json = {
+      {"policy", policy}, {"compared", check.num_compared}, {"equal", check.num_equal}};
+  if (check.first) {
+    json["first_other"] = {{"step", check.first->step},
+                           {"layer", check.first->layer},
+                           {"recorded", to_string(check.first->recorded)},
+                           {"chosen", to_string(check.first->chosen)}};
+  }
+  return json;
+}
+
 /// Whether a policy that is told what the run measured chooses what the run chose.
 void check_plans(const ReplayCommand& options, Outcome& outcome) {
   constexpr int kFailed = 1;
@@ -69,12 +83,13 @@ void check_plans(const ReplayCommand& options, Outcome& outcome) {
       replay_context(machine.cluster, model, trace.passes(), snapshot ? &*snapshot : nullptr, replay));
   const PlanSequenceCheck check = check_plan_sequence(trace, *policy);
   require(check.num_compared > 0, "--check-plans: {} does not say which plans ran", options.trace);
+  if (check.first) outcome.exit_code = kFailed;
+  if (options.json) return fmt::print("{}\n", to_json(check, options.check_plans).dump(2));
   fmt::print("{} of {} iterations ran what {} chooses\n", check.num_equal, check.num_compared,
              options.check_plans);
   if (!check.first) return;
   fmt::print("first other one: step {}, layer {}: ran {}, chooses {}\n", check.first->step,
              check.first->layer, to_string(check.first->recorded), to_string(check.first->chosen));
-  outcome.exit_code = kFailed;
 }
 
 void write_document(const std::string& path, const std::string& document) {
@@ -89,8 +104,10 @@ void run(const ReplayCommand& options, Outcome& outcome) {
   const std::vector<Scenario> scenarios = scenarios_of(options);
   const IterationTrace trace = read_trace(options.trace);
   ReplayOptions replay_with = replay_options(options, trace);
+  require_writable(options.output);
   std::vector<ScenarioResult> results;
   {
+    const Interrupt interrupt;
     Progress progress("replay");
     replay_with.progress = [&](std::int64_t done, std::int64_t total) { show(progress, done, total); };
     results = replay(trace, scenarios, replay_with);
@@ -112,9 +129,10 @@ void add_replay(CLI::App& app, Outcome& outcome) {
   CLI::App* command = app.add_subcommand(
       "replay", "Ask of a routing trace what other plans, machines or settings would have brought");
   auto options = std::make_shared<ReplayCommand>();
-  command->add_option("trace", options->trace, "A trace; see flexmoe trace")->required();
+  command->add_option("trace", options->trace, "A trace; see flexmoe trace")->required()->type_name("FILE");
   add_replay_options(*command, *options);
-  command->add_option("-o,--output", options->output, "Write the results to this file, for flexmoe report");
+  command->add_option("-o,--output", options->output, "Write the results to this file, for flexmoe report")
+      ->type_name("FILE");
   command->add_flag("--json", options->json, "Print JSON");
   command->footer("Changes:" + describe_changes() +
                   "\nExamples:\n"

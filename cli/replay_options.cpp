@@ -36,6 +36,7 @@ void add_policy_options(CLI::App& command, ReplayCommand& options) {
       .add_option("--policy", options.policies,
                   "static:PLAN, best-static, dictionary, model, online, oracle, recorded, or all; several "
                   "with commas. The default plan always runs")
+      ->type_name("POLICY")
       ->delimiter(',')
       ->capture_default_str();
   command
@@ -54,10 +55,12 @@ void add_policy_options(CLI::App& command, ReplayCommand& options) {
       ->check(CLI::Range(0.0, 2.0))
       ->capture_default_str();
   command.add_option("--seed", options.seed, "Of noise, model error and resampling")->capture_default_str();
-  CLI::Option* check = command.add_option(
-      "--check-plans", options.check_plans,
-      "Only say whether this policy, told what the run measured, chooses the plans that ran (exit 1: no). "
-      "Without --cluster: of a run on this host");
+  CLI::Option* check = command
+                           .add_option("--check-plans", options.check_plans,
+                                       "Only say whether this policy, told what the run measured, chooses "
+                                       "the plans that ran (exit 1: no). "
+                                       "Without --cluster: of a run on this host")
+                           ->type_name("POLICY");
   command
       .add_option("--recorded-on", options.recorded_on,
                   "With --check-plans and no --cluster: what the ranks ran on, cpu or gpu")
@@ -67,10 +70,13 @@ void add_policy_options(CLI::App& command, ReplayCommand& options) {
 }
 
 void add_timeline_options(CLI::App& command, ReplayCommand& options) {
-  command.add_option("--timeline-policy", options.timeline_policy,
-                     "Of the timeline in the JSON: this policy (online, or the last)");
+  command
+      .add_option("--timeline-policy", options.timeline_policy,
+                  "Of the timeline in the JSON: this policy (online, or the last)")
+      ->type_name("POLICY");
   command.add_option("--timeline-step", options.timeline_step, "This step (that of the slowest iteration)");
-  command.add_option("--timeline-layer", options.timeline_layer, "This layer");
+  command.add_option("--timeline-layer", options.timeline_layer,
+                     "This layer (that of the slowest iteration)");
 }
 
 }  // namespace

@@ -43,9 +43,11 @@ void add_report(CLI::App& app) {
       ->add_option(
           "runs", options->runs,
           "Files of replay -o, tune --json or simulate --json, and the metrics (.jsonl) of training runs")
-      ->required();
-  command->add_option("-o,--output", options->output, "The page to write")->required();
-  command->add_option("--vega", options->vega, "Folder with Vega's modules (that of the package libjs-vega)");
+      ->required()
+      ->type_name("FILE");
+  command->add_option("-o,--output", options->output, "The page to write")->required()->type_name("FILE");
+  command->add_option("--vega", options->vega, "Folder with Vega's modules (that of the package libjs-vega)")
+      ->type_name("DIR");
   command->footer(
       "Example:\n  flexmoe simulate --experts-per-rank 2 --scale 16..2048 --json > scale.json\n"
       "  flexmoe report scale.json -o report.html");

@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "base/require.h"
+#include "cli/checks.h"
 #include "cli/cluster_options.h"
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cli/layer_options.h"
 #include "cli/prediction_table.h"
 #include "cli/progress.h"
@@ -172,6 +174,7 @@ void run_scale(Options options) {
   std::vector<PredictionRow> rows;
   std::optional<Calibration> calibration;
   {
+    const Interrupt interrupt;
     Progress progress("simulate");
     for (const int ranks : sizes) {
       const Cluster sized = load_cluster(options.machine.cluster, ranks / cluster.ranks_per_node);
@@ -197,6 +200,8 @@ void say_where(const std::string& trace) {
 }
 
 void run(Options options) {
+  require_writable(options.trace);
+  require_writable(options.write_calibration);
   if (options.validate) {
     options.validation.dtype = options.layer.dtype;
     options.validation.trace = options.trace;
@@ -233,8 +238,10 @@ void add_simulate(CLI::App& app, Outcome& /*outcome*/) {
       ->add_option("--samples", options->samples,
                    "Fit the parameters to these measured operations first (JSON lines)")
       ->check(CLI::ExistingFile);
-  command->add_option("--write-calibration", options->write_calibration,
-                      "Write the parameters that were used to this file");
+  command
+      ->add_option("--write-calibration", options->write_calibration,
+                   "Write the parameters that were used to this file")
+      ->type_name("FILE");
   command
       ->add_flag("--no-tf32", options->no_tf32,
                  "fp32 experts: products in fp32 whatever the calibration says")
@@ -249,23 +256,32 @@ void add_simulate(CLI::App& app, Outcome& /*outcome*/) {
   command->add_option("--layers", options->layers, "Equal layers one after the other")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  CLI::Option* plan = command->add_option(
-      "--plan", options->plan,
-      "A plan such as 'r1 d2 linear', all (the default), or best (the default of --scale)");
-  command->add_option("--backward-plan", options->backward_plan,
-                      "Another plan of the same r for the backward pass");
+  CLI::Option* plan =
+      command
+          ->add_option("--plan", options->plan,
+                       "A plan such as 'r1 d2 linear', all (the default), or best (the default of --scale)")
+          ->type_name("PLAN");
+  command
+      ->add_option("--backward-plan", options->backward_plan,
+                   "Another plan of the same r for the backward pass (the same plan)")
+      ->type_name("PLAN");
   command->add_option("--pass", options->pass, "forward, backward, or training (both)")
       ->check(CLI::IsMember({"forward", "backward", "training"}))
       ->capture_default_str();
   command->add_option("--baseline", options->baseline, "Compare with: fairseq (einsum, no overlap), or none")
       ->check(CLI::IsMember({"fairseq", "none"}))
       ->capture_default_str();
-  CLI::Option* scale = command->add_option(
-      "--scale", options->scale,
-      "A row for each of several sizes: numbers of ranks from .. to, doubling, e.g. 16..2048");
+  CLI::Option* scale =
+      command
+          ->add_option(
+              "--scale", options->scale,
+              "A row for each of several sizes: numbers of ranks from .. to, doubling, e.g. 16..2048")
+          ->type_name("RANGE");
   scale->excludes(nodes);
-  command->add_option("--trace", options->trace,
-                      "Write the timeline of the plan (the fastest of several) for Perfetto");
+  command
+      ->add_option("--timeline,--trace", options->trace,
+                   "Write the timeline of the plan (the fastest of several) for Perfetto")
+      ->type_name("FILE");
   CLI::Option* validate = command->add_flag(
       "--validate", options->validate,
       "Measure ranks of this host instead, calibrate, and compare predictions with other passes");
@@ -273,7 +289,10 @@ void add_simulate(CLI::App& app, Outcome& /*outcome*/) {
   add_validate_options(*command, *validate, options->validation);
   command->add_flag("--json", options->json, "Print JSON");
   command->footer(
-      "Example: flexmoe simulate --cluster azure_ndv4_a100 --experts-per-rank 2 --scale 16..2048 --baseline "
+      "Examples:\n"
+      "  flexmoe simulate --cluster azure_ndv4_a100 --nodes 32 --experts 512 --plan best --timeline "
+      "best.json\n"
+      "  flexmoe simulate --cluster azure_ndv4_a100 --experts-per-rank 2 --scale 16..2048 --baseline "
       "fairseq");
   command->callback([options] { run(*options); });
 }

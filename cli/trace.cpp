@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/require.h"
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cli/trace_commands.h"
 #include "cli/trace_table.h"
 
@@ -37,7 +38,9 @@ Range parse_range(const std::string& option, const std::string& text) {
 }
 
 void add_output_option(CLI::App& command, std::string& output) {
-  command.add_option("-o,--output", output, "The trace to write; packed if the name ends in .gz")->required();
+  command.add_option("-o,--output", output, "The trace to write; packed if the name ends in .gz")
+      ->required()
+      ->type_name("FILE");
 }
 
 void warn_of_damage(const TraceReader& reader) {
@@ -62,22 +65,35 @@ void inspect(const std::string& file, bool json) {
        : fmt::print("{}", summary_text(file, reader, summary));
 }
 
+struct CheckOptions {
+  std::vector<std::string> files;
+  bool json = false;
+};
+
 // All files, each up to its first mistake.
-void check(const std::vector<std::string>& files, Outcome& outcome) {
+void check(const CheckOptions& options, Outcome& outcome) {
   constexpr int kBadInput = 2;
-  for (const std::string& file : files) {
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const std::string& file : options.files) {
     try {
       TraceReader reader(file, TraceDamage::kThrow);
       TraceRecord record;
       while (reader.next(record)) {
       }
-      fmt::print("{}: ok, {} record(s), {} dropped while recording\n", file, reader.num_records(),
-                 reader.trailer()->num_dropped);
+      const std::int64_t num_dropped = reader.trailer()->num_dropped;
+      rows.push_back(
+          {{"file", file}, {"ok", true}, {"records", reader.num_records()}, {"dropped", num_dropped}});
+      if (!options.json) {
+        fmt::print("{}: ok, {} record(s), {} dropped while recording\n", file, reader.num_records(),
+                   num_dropped);
+      }
     } catch (const InputError& error) {
-      fmt::print(stderr, "flexmoe: {}\n", error.what());
+      rows.push_back({{"file", file}, {"ok", false}, {"error", error.what()}});
+      if (!options.json) fmt::print(stderr, "flexmoe: {}\n", error.what());
       outcome.exit_code = kBadInput;
     }
   }
+  if (options.json) fmt::print("{}\n", rows.dump(2));
 }
 
 struct CutOptions {
@@ -93,7 +109,9 @@ void cut(const CutOptions& options) {
   TraceReader reader(options.file, TraceDamage::kStop);
   TraceOutput output(open_atomic(options.output), reader.header());
   TraceRecord record;
+  const Interrupt interrupt;
   while (reader.next(record)) {
+    Interrupt::throw_if_requested();
     if (steps.holds(record.step) && layers.holds(record.layer)) output.add(record);
   }
   warn_of_damage(reader);
@@ -104,7 +122,7 @@ void add_inspect(CLI::App& trace) {
   CLI::App* command = trace.add_subcommand("inspect", "What a trace holds, layer by layer");
   auto file = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
-  command->add_option("file", *file, "A trace")->required();
+  command->add_option("file", *file, "A trace")->required()->type_name("FILE");
   command->add_flag("--json", *json, "Print JSON");
   command->footer(
       "Example:\n  flexmoe trace inspect run.jsonl.gz\nA file that is cut off is read up to its last whole "
@@ -115,18 +133,21 @@ void add_inspect(CLI::App& trace) {
 void add_check(CLI::App& trace, Outcome& outcome) {
   CLI::App* command =
       trace.add_subcommand("check", "Read traces whole; exit code 2 if one is damaged, cut off or wrong");
-  auto files = std::make_shared<std::vector<std::string>>();
-  command->add_option("files", *files, "Traces")->required();
+  auto options = std::make_shared<CheckOptions>();
+  command->add_option("files", options->files, "Traces")->required()->type_name("FILE");
+  command->add_flag("--json", options->json, "Print JSON");
   command->footer("Example:\n  flexmoe trace check run.jsonl.gz other.jsonl");
-  command->callback([files, &outcome] { check(*files, outcome); });
+  command->callback([options, &outcome] { check(*options, outcome); });
 }
 
 void add_cut(CLI::App& trace) {
   CLI::App* command = trace.add_subcommand("cut", "Take some steps and layers out of a trace");
   auto options = std::make_shared<CutOptions>();
-  command->add_option("file", options->file, "A trace")->required();
-  command->add_option("--steps", options->steps, "FIRST..LAST, both included; either may be left out");
-  command->add_option("--layers", options->layers, "The same; layers keep their numbers");
+  command->add_option("file", options->file, "A trace")->required()->type_name("FILE");
+  command->add_option("--steps", options->steps, "FIRST..LAST, both included; either may be left out (all)")
+      ->type_name("RANGE");
+  command->add_option("--layers", options->layers, "The same (all); layers keep their numbers")
+      ->type_name("RANGE");
   add_output_option(*command, options->output);
   command->footer(
       "Example:\n  flexmoe trace cut run.jsonl.gz --steps 1000..1999 --layers 0..3 -o part.jsonl.gz");

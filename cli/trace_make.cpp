@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "base/require.h"
+#include "cli/checks.h"
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cli/layer_options.h"
 #include "cli/trace_commands.h"
 #include "traces/generate.h"
@@ -47,14 +49,15 @@ void add_ranks_options(CLI::App& command, MakeOptions& options) {
   command.add_option("--ranks", options.ranks, "Ranks")
       ->check(CLI::Range(1, static_cast<int>(kMaxTraceWorld)))
       ->capture_default_str();
-  command.add_option("--ranks-per-node", options.ranks_per_node,
-                     "On each node; otherwise 8, or all if fewer");
+  command
+      .add_option("--ranks-per-node", options.ranks_per_node, "On each node; otherwise 8, or all if fewer")
+      ->check(positive_number());
   command.add_option("--seed", options.seed, "Of what is random")->capture_default_str();
 }
 
 void add_texts(CLI::App& command, MakeOptions& options) {
-  command.add_option("--model", options.model, "Name of the model, for people");
-  command.add_option("--hardware", options.hardware, "What it ran on, for people");
+  command.add_option("--model", options.model, "Name of the model, for people")->type_name("NAME");
+  command.add_option("--hardware", options.hardware, "What it ran on, for people")->type_name("NAME");
 }
 
 struct GenerateCommand {
@@ -79,8 +82,12 @@ void generate_trace(const GenerateCommand& command) {
                  .ranks_per_node = make.ranks_on_a_node(make.ranks),
                  .layers = std::vector<TraceLayer>(static_cast<std::size_t>(command.layers), layer)}};
   options.header = generated_header(options);
+  const Interrupt interrupt;
   TraceOutput output(open_atomic(make.output), options.header);
-  generate(options, [&](const TraceRecord& record) { output.add(record); });
+  generate(options, [&](const TraceRecord& record) {
+    Interrupt::throw_if_requested();
+    output.add(record);
+  });
   finish_output(output, make.output);
 }
 
@@ -92,7 +99,8 @@ void add_generate(CLI::App& trace) {
     const auto imbalance = static_cast<ImbalanceWorkload>(i);
     names += fmt::format("\n  {:5}  {}", name(imbalance), description(imbalance));
   }
-  command->add_option("--workload", options->workload, "Name of the imbalance, see below")
+  command->add_option("--imbalance,--workload", options->workload, "Its name, see below")
+      ->type_name("NAME")
       ->check([](const std::string& text) {
         return parse_imbalance_workload(text) ? std::string()
                                               : fmt::format("there is no workload '{}'", text);
@@ -111,7 +119,7 @@ void add_generate(CLI::App& trace) {
   add_output_option(*command, options->make.output);
   command->footer(
       "Workloads:" + names +
-      "\nExample:\n  flexmoe trace generate --workload W6 --ranks 64 --experts 64 --capacity-factor 0 "
+      "\nExample:\n  flexmoe trace generate --imbalance W6 --ranks 64 --experts 64 --capacity-factor 0 "
       "--steps 100 -o w6.jsonl.gz");
   command->callback([options] { generate_trace(*options); });
 }
@@ -131,9 +139,13 @@ void import_trace(const ImportCommand& command) {
                                 .model = make.model.empty() ? "imported" : make.model,
                                 .hardware = make.hardware,
                                 .ranks_per_node = make.ranks_on_a_node(static_cast<int>(files.size()))});
+  const Interrupt interrupt;
   TraceOutput output(open_atomic(make.output), import.header());
   TraceRecord record;
-  while (import.next(record)) output.add(record);
+  while (import.next(record)) {
+    Interrupt::throw_if_requested();
+    output.add(record);
+  }
   finish_output(output, make.output);
 }
 
@@ -141,9 +153,13 @@ void add_import(CLI::App& trace) {
   CLI::App* command =
       trace.add_subcommand("import", "Take over router traces of Megatron-Core, a JSONL file for each rank");
   auto options = std::make_shared<ImportCommand>();
-  command->add_option("paths", options->paths, "Files of all ranks, or a folder that holds them")->required();
-  command->add_option("--ranks-per-node", options->make.ranks_per_node,
-                      "On each node; otherwise 8, or all if fewer");
+  command->add_option("paths", options->paths, "Files of all ranks, or a folder that holds them")
+      ->required()
+      ->type_name("PATH");
+  command
+      ->add_option("--ranks-per-node", options->make.ranks_per_node,
+                   "On each node; otherwise 8, or all if fewer")
+      ->check(positive_number());
   add_layer_options(*command, options->make.layer);
   // The files say them.
   for (const char* name : {"--tokens", "--top-k", "--batch-prioritized"}) {
@@ -172,9 +188,13 @@ void reshard_trace(const ReshardCommand& command) {
                                               .policy = *parse_reshard_policy(command.policy),
                                               .seed = make.seed,
                                               .file = command.file});
+  const Interrupt interrupt;
   TraceOutput output(open_atomic(make.output), resharder.header());
   TraceRecord record;
-  while (reader.next(record)) output.add(resharder.reshard(record));
+  while (reader.next(record)) {
+    Interrupt::throw_if_requested();
+    output.add(resharder.reshard(record));
+  }
   warn_of_damage(reader);
   finish_output(output, make.output, reader.trailer() ? reader.trailer()->num_dropped : 0);
 }
@@ -182,7 +202,7 @@ void reshard_trace(const ReshardCommand& command) {
 void add_reshard(CLI::App& trace) {
   CLI::App* command = trace.add_subcommand("reshard", "Lay the tokens of a trace on another number of ranks");
   auto options = std::make_shared<ReshardCommand>();
-  command->add_option("file", options->file, "A trace")->required();
+  command->add_option("file", options->file, "A trace")->required()->type_name("FILE");
   add_ranks_options(*command, options->make);
   command->get_option("--ranks")->required();
   command

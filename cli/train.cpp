@@ -118,7 +118,7 @@ class Narrator {
 
  private:
   void step(std::int64_t num_done, const StepResult& result, const StepMetrics& metrics) {
-    if (!progress_) progress_.emplace("train", num_done - 1);
+    if (!progress_) progress_.emplace("train", WhenInterrupted::kGoOn, num_done - 1);
     if (keeps_steps_) steps_.push_back({num_done, result});
     progress_->update(num_done, num_steps_, progress_text(metrics));
   }

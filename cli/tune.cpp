@@ -10,15 +10,13 @@
 #include <vector>
 
 #include "base/require.h"
-#include "cli/cluster_options.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
-#include "cli/layer_options.h"
-#include "cli/progress.h"
-#include "cli/rank_options.h"
 #include "cli/run_cache.h"
 #include "cli/table.h"
 #include "cli/tune_grid.h"
+#include "cli/tune_options.h"
+#include "cli/tune_progress.h"
 #include "cli/tune_table.h"
 #include "costmodel/layer_memory.h"
 #include "runtime/environment.h"
@@ -35,47 +33,8 @@
 namespace flex::cli {
 namespace {
 
-struct Options {
-  LayerOptions layer;
-  RankOptions machine;
-  ClusterOptions described;
-  std::string grid;
-  std::vector<std::string> strategies = {"model"};
-  std::string pass = "training";
-  std::int64_t max_evaluations = 0;
-  double max_seconds = 0;
-  double max_fraction = 1;
-  std::uint64_t seed = 1;
-  double noise = 0;
-  double precision = 0.02;
-  std::string cache = default_cache_path().string();
-  bool fresh = false;
-  std::uint64_t memory_limit_bytes = 0;
-  bool json = false;
-
-  [[nodiscard]] bool keeps_results() const { return !cache.empty() && cache != "none"; }
-  [[nodiscard]] bool is_simulated() const { return !described.cluster.empty(); }
-  [[nodiscard]] Passes passes() const { return pass == "forward" ? Passes::kForward : Passes::kBoth; }
-};
-
-std::vector<StrategyKind> strategies_of(const Options& options) {
-  std::vector<StrategyKind> kinds;
-  for (const std::string& text : options.strategies) {
-    if (text == "all") return {std::begin(kStrategyKinds), std::end(kStrategyKinds)};
-    kinds.push_back(parse_strategy(text));
-  }
-  return kinds;
-}
-
-SearchBudget budget_of(const Options& options) {
-  SearchBudget budget{.max_fraction = options.max_fraction};
-  if (options.max_evaluations > 0) budget.max_evaluations = options.max_evaluations;
-  if (options.max_seconds > 0) budget.max_seconds = options.max_seconds;
-  return budget;
-}
-
 /// With all plans that the memory limit allows.
-SearchProblem problem_of(const Workload& workload, const Cluster& cluster, const Options& options) {
+SearchProblem problem_of(const Workload& workload, const Cluster& cluster, const TuneOptions& options) {
   SearchProblem problem = search_problem(workload, cluster, options.passes());
   const MemoryLimit limit{.bytes = static_cast<std::int64_t>(options.memory_limit_bytes),
                           .settings = {.training = options.passes() == Passes::kBoth}};
@@ -87,42 +46,7 @@ SearchProblem problem_of(const Workload& workload, const Cluster& cluster, const
   return problem;
 }
 
-/// Progress over all layers and strategies, with the best pair so far of the present layer.
-class TuneProgress {
- public:
-  TuneProgress(std::size_t num_layers, const Options& options)
-      : passes_(options.passes()), num_layers_(num_layers), num_strategies_(strategies_of(options).size()) {}
-
-  void begin_layer(const TuningTarget& target, const Options& options) {
-    const SearchBudget budget = budget_of(options);
-    per_strategy_ = std::min(target.problem.num_candidates(), budget.max_evaluations);
-    timed_.clear();
-    done_ = layers_begun_++ * num_strategies_ * static_cast<std::size_t>(per_strategy_);
-  }
-
-  void update(StrategyKind strategy, const EvaluatedPlan& made) {
-    ++done_;
-    if (made.evaluation.ran()) timed_.push_back({made.plan, made.pass, made.evaluation.duration_us});
-    const auto best = fastest_pair(timed_, passes_);
-    const std::size_t total = num_layers_ * num_strategies_ * static_cast<std::size_t>(per_strategy_);
-    progress_.update(
-        static_cast<int>(std::min(done_, total)), static_cast<int>(total),
-        best ? fmt::format("{}: {} {}", name(strategy), to_string(*best), format_us(best->total_us))
-             : std::string(name(strategy)));
-  }
-
- private:
-  Passes passes_;
-  std::size_t num_layers_;
-  std::size_t num_strategies_;
-  std::int64_t per_strategy_ = 1;
-  std::size_t layers_begun_ = 0;
-  std::size_t done_ = 0;
-  std::vector<TimedPlan> timed_;
-  Progress progress_{"tune"};
-};
-
-TuneSettings settings_of(const Options& options, TrialSource source, std::int64_t num_warmup,
+TuneSettings settings_of(const TuneOptions& options, TrialSource source, std::int64_t num_warmup,
                          TuneProgress* progress) {
   TuneSettings settings{.strategies = strategies_of(options),
                         .budget = budget_of(options),
@@ -144,12 +68,12 @@ struct Tuned {
 };
 
 // The cache of a run that keeps something; rank 0 alone has it.
-std::optional<TuningCache> open_for(const Options& options) {
+std::optional<TuningCache> open_for(const TuneOptions& options) {
   if (!options.keeps_results()) return std::nullopt;
   return TuningCache::open(options.cache);
 }
 
-Tuned tune_simulated(const Options& options, const std::vector<LayerOptions>& layers) {
+Tuned tune_simulated(const TuneOptions& options, const std::vector<LayerOptions>& layers) {
   const Cluster cluster = options.described.load();
   const Calibration calibration = options.described.calibration_of(cluster);
   const CostModel costs(cluster, calibration.parameters);
@@ -200,7 +124,7 @@ std::vector<EvaluatedPlan> share_known(const std::vector<EvaluatedPlan>& mine, c
 }
 
 /// One rank's part; rank 0 fills `tuned`.
-void tune_rank(const Options& options, const std::vector<LayerOptions>& layers, Communicator& world,
+void tune_rank(const TuneOptions& options, const std::vector<LayerOptions>& layers, Communicator& world,
                Tuned& tuned) {
   const Device device = options.machine.usable_device(*parse_dtype(layers.front().dtype));
   RankContext context(world, device, {.allow_tf32 = options.machine.tf32});
@@ -244,7 +168,7 @@ void tune_rank(const Options& options, const std::vector<LayerOptions>& layers, 
   }
 }
 
-void print(const Options& options, const Tuned& tuned, std::size_t num_layers) {
+void print(const TuneOptions& options, const Tuned& tuned, std::size_t num_layers) {
   if (options.json) {
     nlohmann::ordered_json json = {{"on", tuned.where},
                                    {"pass", options.pass},
@@ -262,7 +186,7 @@ void print(const Options& options, const Tuned& tuned, std::size_t num_layers) {
   }
 }
 
-void run(const Options& options, Outcome& outcome) {
+void run(const TuneOptions& options, Outcome& outcome) {
   const std::vector<LayerOptions> layers =
       options.grid.empty() ? std::vector{options.layer} : read_layer_grid(options.grid, options.layer);
   static_cast<void>(strategies_of(options));  // says what is wrong before anything runs
@@ -280,28 +204,6 @@ void run(const Options& options, Outcome& outcome) {
   if (tuned.interrupted) outcome.exit_code = kInterrupted;
 }
 
-void add_search_options(CLI::App& command, Options& options) {
-  command
-      .add_option("--strategy", options.strategies,
-                  "exhaustive, random, dictionary, model, local (several, with commas), or all")
-      ->delimiter(',')
-      ->capture_default_str();
-  command
-      .add_option("--max-evaluations", options.max_evaluations,
-                  "Of one strategy and layer, each one plan in one pass (0: as many as it wants)")
-      ->check(CLI::NonNegativeNumber);
-  command
-      .add_option("--max-seconds", options.max_seconds,
-                  "No evaluation of a strategy and layer begins later (0: no limit)")
-      ->check(CLI::NonNegativeNumber);
-  command.add_option("--max-fraction", options.max_fraction, "Of all plans, at most this part is evaluated")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  command.add_option("--seed", options.seed, "Of tokens, searches and noise")->capture_default_str();
-  add_memory_limit(command, options.memory_limit_bytes,
-                   "Plans whose layer needs more on a rank are left out");
-}
-
 }  // namespace
 
 void add_tune(CLI::App& app, Outcome& outcome) {
@@ -313,33 +215,8 @@ void add_tune(CLI::App& app, Outcome& outcome) {
       "  flexmoe tune --ranks 2 --grid layers.json --strategy model,exhaustive\n"
       "  flexmoe tune --cluster azure_ndv4_a100 --nodes 32 --tokens 16384 --experts 512 --strategy all\n"
       "Ctrl-C keeps what was measured; the same command goes on.");
-  auto options = std::make_shared<Options>();
-  add_layer_options(*command, options->layer);
-  command
-      ->add_option(
-          "--grid", options->grid,
-          "Layers out of a JSON file, {\"tokens\": [512, 1024], \"hidden_dim\": ...}: every combination")
-      ->check(CLI::ExistingFile);
-  add_rank_options(*command, options->machine);
-  const AddedClusterOptions described = add_cluster_instead_of_ranks(
-      *command, options->described, "Simulate this cluster instead: a built-in one, or a file");
-  add_search_options(*command, *options);
-  command->add_option("--pass", options->pass, "forward or training (forward and backward)")
-      ->check(CLI::IsMember({"forward", "training"}))
-      ->capture_default_str();
-  command->add_option("--noise", options->noise, "Of simulated evaluations, as a fraction")
-      ->check(CLI::Range(0.0, 1.0))
-      ->needs(described.cluster);
-  command
-      ->add_option("--precision", options->precision,
-                   "Measured: repeat until the median is known to this fraction")
-      ->check(CLI::Range(1e-4, 1.0))
-      ->capture_default_str();
-  command->add_option("--cache", options->cache,
-                      "Where results are kept; otherwise FLEX_CACHE, or tuning.db in flexmoe's folder of the "
-                      "user's caches; none: nowhere");
-  command->add_flag("--fresh", options->fresh, "Measure again what the cache knows");
-  command->add_flag("--json", options->json, "Print JSON");
+  auto options = std::make_shared<TuneOptions>();
+  add_tune_options(*command, *options);
   command->callback([options, &outcome] { run(*options, outcome); });
 }
 

@@ -130,6 +130,7 @@ void run_validation(const ValidateOptions& options) {
 
 void add_validate_options(CLI::App& command, CLI::Option& validate, ValidateOptions& options) {
   command.add_option("--device", options.device, "With --validate: cpu or cuda:N, which the ranks share")
+      ->type_name("DEVICE")
       ->needs(&validate)
       ->capture_default_str();
   command
@@ -160,12 +161,14 @@ void add_validate_options(CLI::App& command, CLI::Option& validate, ValidateOpti
   command
       .add_option("--write-samples", options.write_samples,
                   "With --validate: write the measured operations to this file")
+      ->type_name("FILE")
       ->needs(&validate);
   CLI::Option* record =
       command
           .add_option(
-              "--record", options.record,
+              "--write-recordings,--record", options.record,
               "With --validate: write all that was measured to this folder, a file for each number of ranks")
+          ->type_name("DIR")
           ->needs(&validate);
   command
       .add_option("--recording", options.recordings,

@@ -116,8 +116,14 @@ void add_verify(CLI::App& app, Outcome& outcome) {
                    "A .safetensors file of layer cases, of a training run, or of a model")
       ->required()
       ->check(CLI::ExistingFile);
-  command->add_option("--device", options->device, "cpu or cuda:N")->capture_default_str();
+  command->add_option("--device", options->device, "cpu or cuda:N")
+      ->type_name("DEVICE")
+      ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
+  command->footer(
+      "Examples:\n"
+      "  flexmoe verify tests/golden/moe_layer.safetensors\n"
+      "  flexmoe verify tests/golden/swinv2_moe_micro.safetensors --device cuda:0");
   command->callback([options, &outcome] {
     const std::vector<VerifiedCase> cases = verify_file(options->file, parse_device(options->device));
     options->json ? print_json(cases) : print_table(cases);

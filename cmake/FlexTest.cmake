@@ -1,18 +1,25 @@
-# flex_test(<name> SOURCES <files> [LINK <targets>] [LABELS <labels>] [TIMEOUT <seconds>])
+# flex_test(<name> SOURCES <files> [LINK <targets>] [LABELS <labels>] [TIMEOUT <seconds>] [LONG])
 #
 # Executable flex_<name>_test of GoogleTest cases; every case is one CTest test, so that a skipped case is reported as
 # skipped. LABELS in use: `concurrency` (also run under the sanitizers), `slow` (left out of the quick loop), `mpi`,
-# `gpu` (take turns on the GPU), `long` (minutes: left out unless asked for).
+# `gpu` (take turns on the GPU), `performance`. LONG: labelled `long`, for rounds of minutes: .ci/full alone runs it, and
+# its default time limit is FLEX_LONG_TEST_TIMEOUT_S.
 # All tests of one label are built by the target flex_tests_<label>.
 include(GoogleTest)
 
 set(FLEX_TEST_TIMEOUT_S 120 CACHE STRING "Default time limit of one test, in seconds")
+set(FLEX_LONG_TEST_TIMEOUT_S 3600 CACHE STRING "Default time limit of one test labelled `long`, in seconds")
 
 function(flex_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LINK;LABELS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "LONG" "TIMEOUT" "SOURCES;LINK;LABELS")
+  set(default_timeout ${FLEX_TEST_TIMEOUT_S})
+  if(arg_LONG)
+    list(APPEND arg_LABELS long)
+    set(default_timeout ${FLEX_LONG_TEST_TIMEOUT_S})
+  endif()
   flex_test_executable(${name} SOURCES ${arg_SOURCES} LINK ${arg_LINK} LABELS ${arg_LABELS})
   if(NOT arg_TIMEOUT)
-    set(arg_TIMEOUT ${FLEX_TEST_TIMEOUT_S})
+    set(arg_TIMEOUT ${default_timeout})
   endif()
   # PRE_TEST: asking for the list of cases while two cores compile would run into the time limit of the build step.
   gtest_discover_tests(flex_${name}_test

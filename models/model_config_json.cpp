@@ -9,7 +9,11 @@
 namespace flex {
 namespace {
 
-const JsonRange kPositive = JsonRange::at_least(1);
+// Far above any model; a file with a slip of the keyboard neither overflows a product nor fills the memory.
+const JsonRange kSize = JsonRange::between(1, 1 << 16);
+const JsonRange kDepth = JsonRange::between(1, 256);
+const JsonRange kRatio = JsonRange::between(1, 256);
+const JsonRange kClasses = JsonRange::between(1, 1 << 24);
 const JsonRange kNotNegative = JsonRange::at_least(0);
 
 /// @source Liu et al., "Swin Transformer", 3.3
@@ -34,14 +38,14 @@ void read_dimensions(ModelConfig& config, JsonObject& json) {
     config.embed_dim = size.embed_dim;
     config.depths.assign(size.depths.begin(), size.depths.end());
     config.num_heads.assign(size.num_heads.begin(), size.num_heads.end());
-    read_into(config.embed_dim, json, "embed_dim", kPositive);
-    read_into(config.depths, json, "depths", kPositive);
-    read_into(config.num_heads, json, "num_heads", kPositive);
+    read_into(config.embed_dim, json, "embed_dim", kSize);
+    read_into(config.depths, json, "depths", kDepth);
+    read_into(config.num_heads, json, "num_heads", kSize);
     return;
   }
-  config.embed_dim = json.required<std::int64_t>("embed_dim", kPositive);
-  config.depths = json.required<std::vector<std::int64_t>>("depths", kPositive);
-  config.num_heads = json.required<std::vector<std::int64_t>>("num_heads", kPositive);
+  config.embed_dim = json.required<std::int64_t>("embed_dim", kSize);
+  config.depths = json.required<std::vector<std::int64_t>>("depths", kDepth);
+  config.num_heads = json.required<std::vector<std::int64_t>>("num_heads", kSize);
 }
 
 // Lists are sorted here, so that a file may name blocks in any order; a block named twice is refused later.
@@ -66,15 +70,15 @@ GateLossKind read_gate_loss(JsonObject& json) {
 
 ModelMoe read_moe(JsonObject json, const std::vector<std::int64_t>& depths) {
   ModelMoe moe;
-  moe.num_experts = json.required<std::int64_t>("num_experts", kPositive);
+  moe.num_experts = json.required<std::int64_t>("num_experts", kSize);
   moe.blocks = read_places(json, "blocks").value_or(default_moe_blocks(depths));
-  read_into(moe.training.top_k, json, "top_k", kPositive);
+  read_into(moe.training.top_k, json, "top_k", kSize);
   read_into(moe.training.capacity_factor, json, "capacity_factor");
   moe.inference = moe.training;
-  read_into(moe.inference.top_k, json, "inference_top_k", kPositive);
+  read_into(moe.inference.top_k, json, "inference_top_k", kSize);
   read_into(moe.inference.capacity_factor, json, "inference_capacity_factor");
   if (json.optional_one_of("gate", {"linear", "cosine"}) == "linear") moe.gate = GateKind::kLinear;
-  read_into(moe.projection_dim, json, "projection_dim", kPositive);
+  read_into(moe.projection_dim, json, "projection_dim", kSize);
   read_into(moe.initial_temperature, json, "initial_temperature", JsonRange::above(0));
   read_into(moe.gate_noise, json, "gate_noise", kNotNegative);
   read_into(moe.add_noise, json, "add_noise");
@@ -108,11 +112,11 @@ ModelConfig read_model_config(JsonObject& json) {
   config.block =
       json.one_of("block", {"swinv2", "swin_moe"}) == "swinv2" ? BlockKind::kSwinV2 : BlockKind::kSwinMoe;
   read_dimensions(config, json);
-  read_into(config.image_size, json, "image_size", kPositive);
-  read_into(config.window_size, json, "window_size", kPositive);
-  read_into(config.pretrained_windows, json, "pretrained_windows", kNotNegative);
-  read_into(config.mlp_ratio, json, "mlp_ratio", kPositive);
-  read_into(config.num_classes, json, "num_classes", kPositive);
+  read_into(config.image_size, json, "image_size", kSize);
+  read_into(config.window_size, json, "window_size", kSize);
+  read_into(config.pretrained_windows, json, "pretrained_windows", JsonRange::between(0, 1 << 16));
+  read_into(config.mlp_ratio, json, "mlp_ratio", kRatio);
+  read_into(config.num_classes, json, "num_classes", kClasses);
   read_into(config.drop_path, json, "drop_path", JsonRange::between(0, 1));
   if (const auto activation = json.optional_one_of("activation", {"gelu", "relu", "silu"}))
     config.activation = *parse_activation(*activation);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <numbers>
 
+#include "base/json.h"
 #include "base/json_object.h"
 #include "base/require.h"
 
@@ -129,17 +130,17 @@ TrainingConfig read_training_config(JsonObject json) {
   return config;
 }
 
-ModelFile read_model_file(const std::filesystem::path& path) {
-  JsonObject json = JsonObject::from_file(path);
+namespace {
+
+ModelFile model_file_of(JsonObject json, const std::filesystem::path& directory) {
   ModelFile file;
   file.model = read_model_config(json);
   if (auto training = json.optional<JsonObject>("training"))
     file.training = read_training_config(std::move(*training));
   file.data.augment = procedural_augment();
   if (auto data = json.optional<JsonObject>("data"))
-    file.data = read_data_config(std::move(*data), path.parent_path());
-  if (auto run = json.optional<JsonObject>("run"))
-    file.run = read_run_config(std::move(*run), path.parent_path());
+    file.data = read_data_config(std::move(*data), directory);
+  if (auto run = json.optional<JsonObject>("run")) file.run = read_run_config(std::move(*run), directory);
   json.finish();
   try {
     fit_procedural_data(file);
@@ -147,6 +148,16 @@ ModelFile read_model_file(const std::filesystem::path& path) {
     fail("{}: {}", json.place(), error.what());
   }
   return file;
+}
+
+}  // namespace
+
+ModelFile read_model_file(const std::filesystem::path& path) {
+  return model_file_of(JsonObject::from_file(path), path.parent_path());
+}
+
+ModelFile parse_model_file(std::string_view text, const std::string& where) {
+  return model_file_of(JsonObject(parse_json(text, where), where), {});
 }
 
 void fit_procedural_data(ModelFile& file) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/dtype.h"
@@ -73,5 +74,7 @@ struct ModelFile {
 /// Makes procedural images fit the model where the configuration leaves that open.
 /// @throws InputError for procedural images of another number of classes than the model's.
 void fit_procedural_data(ModelFile& file);
+/// The same of its text; `where` begins every message.
+[[nodiscard]] ModelFile parse_model_file(std::string_view text, const std::string& where);
 
 }  // namespace flex

@@ -58,7 +58,7 @@ TEST(PolicyBench, SaysWhatCannotBe) {
   EXPECT_THAT(error("--policy fast"), HasSubstr("\"fast\" is no policy"));
   EXPECT_THAT(error("--policy model --drift 5"),
               HasSubstr("the capacity drifts by a factor of 5; with 4 experts and k = 1 it is from 1 to 4"));
-  EXPECT_THAT(error("--policy model --iterations 0"), HasSubstr("--iterations"));
+  EXPECT_THAT(error("--policy model --steps 0"), HasSubstr("--steps"));
   EXPECT_THAT(error("--policy model --imbalance hot_expert"),
               HasSubstr("--imbalance hot_expert: with --policy it is none, W0 to W7 or drift"));
   EXPECT_THAT(error("--imbalance W7"),

@@ -186,7 +186,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "--capacity-factor 4611686018427387904",
                 2, "is more than any memory holds"},
         Mistake{"bench --suite memory", 2, "use --device cuda:0"},
-        Mistake{"bench --suite speed", 2, "suite 'speed' is unknown; there are h200, memory, switching and profiling"},
+        Mistake{"bench --suite speed", 2, "--suite: speed not in {h200,memory,switching,profiling}"},
         Mistake{"bench --dtype int8", 2, "--dtype"},
         Mistake{"bench --capacity-factor nan", 2, "capacity_factor"},
         Mistake{"verify /nowhere.safetensors", 2, "/nowhere.safetensors"},

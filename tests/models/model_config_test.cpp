@@ -93,6 +93,8 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{R"({"block": "swinv2"})", "model.json: embed_dim: is missing"},
         Mistake{R"({"block": "swinv2", "size": "tiny", "image_size": 190})",
                 "model.json: image_size: is 190; it must be a multiple of 4, such as 192"},
+        Mistake{R"({"block": "swinv2", "size": "tiny", "depths": [2, 2, 1099511627776, 2]})",
+                "model.json: depths[2]: is 1099511627776; it must be at least 1 and at most 256"},
         Mistake{R"({"block": "swinv2", "size": "tiny", "depths": [2, 2, 6]})",
                 "model.json: depths: has 3 entries; it must have one for each of the 4 stages"},
         Mistake{R"({"block": "swinv2", "size": "tiny", "num_heads": [5, 6, 12, 24]})",
