@@ -13,4 +13,11 @@ void trim_memory() noexcept {
 #endif
 }
 
+void return_large_blocks() noexcept {
+#ifdef __GLIBC__
+  constexpr int kLargeBytes = 64 << 10;
+  static_cast<void>(::mallopt(M_MMAP_THRESHOLD, kLargeBytes));
+#endif
+}
+
 }  // namespace flex

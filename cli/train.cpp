@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/require.h"
+#include "base/trim_memory.h"
 #include "cli/commands.h"
 #include "cli/evaluation_table.h"
 #include "cli/interrupt.h"
@@ -181,6 +182,7 @@ bool run_rank(const Options& options, const ModelFile& file, const TrainingData&
 
 void run(const Options& options, Outcome& outcome) {
   check(options);
+  return_large_blocks();
   ModelFile file = read_file(options);
   const TrainingData data = open_training_data(file);
   file = resolve(std::move(file), data);
