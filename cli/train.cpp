@@ -233,6 +233,12 @@ void add_train(CLI::App& app, Outcome& outcome) {
               "Write routing, plans and times to this routing trace (.jsonl, or .jsonl.gz to pack it); "
               "without a file into the folder of the run")
           ->expected(0, 1);
+  command->footer(
+      "Examples:\n"
+      "  flexmoe train models/configs/swinv2_moe_micro.json -o run --ranks 2 --policy online --record\n"
+      "  flexmoe train -o run --ranks 2 --policy online --record --resume\n"
+      "  flexmoe train models/configs/swin_moe_base_e32_22k.json --data folder:imagenet -o run --device "
+      "cuda:0");
   command->callback([options, record, &outcome] {
     options->records = record->count() > 0;
     run(*options, outcome);

@@ -117,8 +117,8 @@ TEST(Help, OneOptionNameMeansOneThing) {
 // Whatever has a table has it as JSON too.
 TEST(Help, WhatPrintsATablePrintsJson) {
   const std::set<std::string> print_a_line_or_a_script = {
-      "cache export", "cache import", "cache merge",   "cache prune", "trace generate",
-      "trace import", "trace cut",    "trace reshard", "report",      "completion"};
+      "cache export", "cache import",  "cache merge", "cache prune", "trace generate",    "trace import",
+      "trace cut",    "trace reshard", "report",      "completion",  "checkpoint convert"};
   for (const auto& [path, help] : all_helps()) {
     EXPECT_EQ(options_of(help).contains("--json"), !print_a_line_or_a_script.contains(path)) << path;
   }

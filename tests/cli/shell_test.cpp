@@ -126,7 +126,6 @@ INSTANTIATE_TEST_SUITE_P(
                       "bench --ranks 2 --tokens 256 --experts 8 --policy model --steps 1000",
                       "simulate --validate --ranks 2 --budget 20",
                       "demo --steps 1000 --json " FLEX_SOURCE_DIR "/tests/golden/moe_train_top2.safetensors",
-                      "train --steps 100000 " FLEX_SOURCE_DIR "/models/configs/swinv2_moe_micro.json",
                       "trace generate --ranks 64 --experts 64 --steps 100000000 -o trace.jsonl.gz"));
 
 }  // namespace

@@ -104,7 +104,7 @@ INSTANTIATE_TEST_SUITE_P(
         UserError{"tune --cluster dgx_h100 --ranks 2", "--ranks excludes --cluster"},
         UserError{"tune --nodes 3", "--nodes requires --cluster"},
         UserError{"completion fish", "shell: fish not in {bash,zsh}"},
-        UserError{"train", "config is required"}));
+        UserError{"train", "the model's file is missing: flexmoe train CONFIG.json"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Files, UserErrors,
@@ -152,7 +152,7 @@ INSTANTIATE_TEST_SUITE_P(
         UserError{"bench --experts 2 --top-k 3", "top_k is 3; with 2 experts it is from 1 to 2"},
         UserError{"train experts.json --ranks 2", "3 experts do not spread over 2 ranks"},
         UserError{"train $M/swinv2_moe_micro.json --ranks 3",
-                  "training.batch_size: is 8; it must be a multiple of the 3 ranks"},
+                  "training.batch_size: is 16; it must be a multiple of the 3 ranks"},
         UserError{"simulate --cluster dgx_h10",
                   "(did you mean dgx_h100?) nor a file; built in are azure_ndv4_a100"},
         UserError{"simulate --cluster dgx_h100 --nodes 9999", "9999 nodes were asked for; it has at least 1"},
