@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 
-#include <fstream>
+#include "tests/structure/tree_fixture.h"
 
 namespace flex {
 namespace {
@@ -12,27 +12,7 @@ using ::testing::IsEmpty;
 
 const std::filesystem::path kSourceRoot = FLEX_SOURCE_DIR;
 
-std::vector<std::string> to_strings(const std::vector<TreeFinding>& findings) {
-  std::vector<std::string> texts;
-  for (const TreeFinding& finding : findings) texts.push_back(to_string(finding));
-  return texts;
-}
-
-// A tree of one test's own.
-class Pages : public ::testing::Test {
- protected:
-  Pages() { std::filesystem::remove_all(root_); }
-  ~Pages() override { std::filesystem::remove_all(root_); }
-
-  void write(const std::filesystem::path& file, std::string_view text) const {
-    std::filesystem::create_directories((root_ / file).parent_path());
-    std::ofstream(root_ / file) << text;
-  }
-
-  const std::filesystem::path root_ =
-      std::filesystem::path(::testing::TempDir()) /
-      (std::string("flex_pages_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
-};
+class Pages : public TreeFixture {};
 
 TEST(HeadingAnchor, IsWhatGitHubMakesOfIt) {
   EXPECT_EQ(heading_anchor("Two commands"), "two-commands");

@@ -2,9 +2,10 @@
 
 #include <gmock/gmock.h>
 
-#include <fstream>
 #include <iostream>
 #include <string_view>
+
+#include "tests/structure/tree_fixture.h"
 
 namespace flex {
 namespace {
@@ -14,27 +15,7 @@ using ::testing::IsEmpty;
 
 const std::filesystem::path kSourceRoot = FLEX_SOURCE_DIR;
 
-std::vector<std::string> to_strings(const std::vector<TreeFinding>& findings) {
-  std::vector<std::string> texts;
-  for (const TreeFinding& finding : findings) texts.push_back(to_string(finding));
-  return texts;
-}
-
-// A tree of one test's own.
-class SourceTree : public ::testing::Test {
- protected:
-  SourceTree() { std::filesystem::remove_all(root_); }
-  ~SourceTree() override { std::filesystem::remove_all(root_); }
-
-  void write(const std::filesystem::path& file, std::string_view text) const {
-    std::filesystem::create_directories((root_ / file).parent_path());
-    std::ofstream(root_ / file) << text;
-  }
-
-  const std::filesystem::path root_ =
-      std::filesystem::path(::testing::TempDir()) /
-      (std::string("flex_source_tree_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
-};
+class SourceTree : public TreeFixture {};
 
 TEST_F(SourceTree, IncludesMayGoDownwardsAndSideways) {
   write("base/log.h", "#include <vector>\n#include <fmt/format.h>\n");
