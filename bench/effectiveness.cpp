@@ -8,6 +8,7 @@
 #include "base/atomic_file.h"
 #include "base/json.h"
 #include "bench/effectiveness_report.h"
+#include "bench/program_main.h"
 
 /// Whether experts help: dense and MoE models of equal compute trained alike on procedural images, all at
 /// once on one device. Prints what docs/effectiveness.md shows, which also says how it is done. Exits with 0
@@ -68,10 +69,5 @@ int run_program(int argc, char** argv) {
 }  // namespace flex::bench
 
 int main(int argc, char** argv) {
-  try {
-    return flex::bench::run_program(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "flexmoe_effectiveness: {}\n", error.what());
-    return 2;
-  }
+  return flex::bench::program_main("flexmoe_effectiveness", argc, argv, flex::bench::run_program);
 }

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/philox.h"
 #include "bench/online_report.h"
+#include "bench/program_main.h"
 
 /// How plan policies do in long runs on simulated machines: the needed capacity moves by up to 4.4 times, a
 /// link changes its speed in the middle, measurements scatter, and the model that the policies are given has
@@ -101,10 +102,5 @@ int run_program(int argc, char** argv) {
 }  // namespace flex::bench
 
 int main(int argc, char** argv) {
-  try {
-    return flex::bench::run_program(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "flex_online_policies: {}\n", error.what());
-    return 2;
-  }
+  return flex::bench::program_main("flex_online_policies", argc, argv, flex::bench::run_program);
 }

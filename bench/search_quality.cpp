@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/json.h"
+#include "bench/program_main.h"
 #include "bench/search_report.h"
 #include "bench/search_settings.h"
 #include "costmodel/parameter_scaling.h"
@@ -205,10 +206,5 @@ int run_program(int argc, char** argv) {
 }  // namespace flex::bench
 
 int main(int argc, char** argv) {
-  try {
-    return flex::bench::run_program(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "flex_search_quality: {}\n", error.what());
-    return 2;
-  }
+  return flex::bench::program_main("flex_search_quality", argc, argv, flex::bench::run_program);
 }

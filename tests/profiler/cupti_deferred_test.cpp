@@ -13,7 +13,7 @@
 #include "profiler/cupti_source.h"
 #include "profiler/mark_ranges.h"
 #include "tests/base/expect_error.h"
-#include "tests/profiler/fake_cupti.h"
+#include "tests/profiler/cupti_fixture.h"
 
 namespace flex {
 namespace {
@@ -43,7 +43,7 @@ class HeldWork {
   bool is_finished_ = false;
 };
 
-class DeferredCupti : public ::testing::Test {
+class DeferredCupti : public testing::CuptiFixture {
  protected:
   std::unique_ptr<RangeSource> make(int local_rank = 0) {
     return make_cupti_source(FakeCupti::api(), settings_, Device::cpu(), local_rank, local_rank);
@@ -84,14 +84,6 @@ class DeferredCupti : public ::testing::Test {
     }
     EXPECT_THAT(operations, ElementsAre(0, 0, 1));
   }
-
-  FakeCupti fake_;
-  CuptiSettings settings_{.sentinel = [this] { fake_.launch({{.name = "sentinel"}}); },
-                          .sentinel_timeout = 60s,
-                          .collect_timeout = 60s,
-                          .flush_timeout = 60s,
-                          .quiet_timeout = 60s};
-  Stream stream_{Device::cpu()};
 };
 
 TEST_F(DeferredCupti, RecordsComeIterationsLater) {

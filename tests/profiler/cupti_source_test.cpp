@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "profiler/mark_ranges.h"
 #include "tests/base/expect_error.h"
-#include "tests/profiler/fake_cupti.h"
+#include "tests/profiler/cupti_fixture.h"
 
 namespace flex {
 namespace {
@@ -21,19 +21,11 @@ using testing::FakeCupti;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-class CuptiSources : public ::testing::Test {
+class CuptiSources : public testing::CuptiFixture {
  protected:
   std::unique_ptr<RangeSource> make(int rank = 0, int local_rank = 0) {
     return make_cupti_source(FakeCupti::api(), settings_, Device::cpu(), rank, local_rank);
   }
-
-  FakeCupti fake_;
-  CuptiSettings settings_{.sentinel = [this] { fake_.launch({{.name = "sentinel"}}); },
-                          .sentinel_timeout = 60s,
-                          .collect_timeout = 60s,
-                          .flush_timeout = 60s,
-                          .quiet_timeout = 60s};
-  Stream stream_{Device::cpu()};
 };
 
 TEST_F(CuptiSources, ARangeIsFromTheFirstToTheLastKernel) {
